@@ -1,0 +1,81 @@
+"""What the models were trained on and what a request may bring: part of every bundle's manifest."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CategoricalFeature(Frozen):
+    """A feature with a fixed vocabulary. Code 0 is a missing or unknown value; value i of the vocabulary is i + 1."""
+
+    kind: Literal["categorical"] = "categorical"
+    name: str
+    vocabulary: list[str]
+
+    @property
+    def size(self) -> int:
+        """Number of codes, the one for missing and unknown included."""
+        return len(self.vocabulary) + 1
+
+
+class NumericFeature(Frozen):
+    """A number, standardised as (value - mean) / std; a missing value becomes 0, the mean."""
+
+    kind: Literal["numeric"] = "numeric"
+    name: str
+    mean: float
+    std: float = Field(gt=0)
+
+
+Feature = Annotated[CategoricalFeature | NumericFeature, Field(discriminator="kind")]
+
+
+class Schema(Frozen):
+    """Feature groups in the order the models take them, and the columns that a caller may filter on or get back."""
+
+    version: Literal[1] = SCHEMA_VERSION
+    event_types: list[str] = Field(min_length=1, description="accepted by /events; the code of a type is its position")
+    seen_types: list[str] = Field(description="event types after which an item counts as seen")
+    user_features: list[Feature] = []
+    context_features: list[CategoricalFeature] = []
+    item_features: list[Feature] = []
+    returned: list[str] = Field([], description="item columns that `fields` may ask for")
+    filterable: list[str] = Field([], description="item columns that `filter` may name")
+    event_context: list[str] = Field([], description="context columns that an event may carry")
+    affinity: list[str] = Field([], description="categorical item features for which the user's affinity is a feature")
+    history_limit: int = Field(512, ge=1, le=4096)
+    seen_limit: int = Field(4096, ge=1, le=65536)
+    feature_ttl_s: int | None = Field(None, ge=1, description="age after which a user feature counts as missing")
+
+    def categorical(self, group: str) -> list[CategoricalFeature]:
+        return [f for f in getattr(self, f"{group}_features") if isinstance(f, CategoricalFeature)]
+
+    def numeric(self, group: str) -> list[NumericFeature]:
+        return [f for f in getattr(self, f"{group}_features") if isinstance(f, NumericFeature)]
+
+
+def encode_categorical(features: list[CategoricalFeature], values: dict[str, str]) -> NDArray[np.int64]:
+    """Codes int64 [len(features)] of string values; what is absent or not in the vocabulary is 0."""
+    return np.array([_code(feature, values.get(feature.name)) for feature in features], np.int64)
+
+
+def encode_numeric(features: list[NumericFeature], values: dict[str, float]) -> NDArray[np.float32]:
+    """Standardised values float32 [len(features)]; what is absent or not finite is 0."""
+    raw = np.array([values.get(feature.name, np.nan) for feature in features], np.float64)
+    scaled = (raw - [f.mean for f in features]) / [f.std for f in features] if features else raw
+    return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
+
+
+def _code(feature: CategoricalFeature, value: str | None) -> int:
+    try:
+        return feature.vocabulary.index(value) + 1 if value is not None else 0
+    except ValueError:
+        return 0
