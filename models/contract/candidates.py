@@ -1,0 +1,110 @@
+"""Candidate generation from several sources, shared by training (the ranker learns on what it will see) and serving.
+
+Each source returns item indices, best first. The nearest items to the user vector come from the index in serving and
+from an exact search in training; the other sources are here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract.features import DAY_MS, HALF_LIVES_DAYS, RECENT_ITEMS, ItemTables, recent_distinct
+from models.contract.history import History
+
+SOURCES = ("own_frequent", "user_vector", "neighbours", "popular")
+OWN_FREQUENT, USER_VECTOR, NEIGHBOURS, POPULAR = range(len(SOURCES))
+
+NUM_RANKED = 200
+# Shares of the ranked candidates that a source other than the user vector may take, when seen items are wanted or not.
+QUOTAS = {True: {OWN_FREQUENT: 0.5, NEIGHBOURS: 0.1, POPULAR: 0.05}, False: {NEIGHBOURS: 0.2, POPULAR: 0.1}}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Items considered for one request, distinct.
+
+    items: int64 [n], item indices.  scores: float32 [n], the item vector's product with the user vector, whatever the
+    source; zero without a user vector.  sources: uint8 [n], positions in SOURCES.
+    """
+
+    items: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    sources: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def keep(self, mask: NDArray[np.bool_]) -> "Candidates":
+        return Candidates(self.items[mask], self.scores[mask], self.sources[mask])
+
+    def take(self, order: NDArray[np.int64]) -> "Candidates":
+        return Candidates(self.items[order], self.scores[order], self.sources[order])
+
+
+def own_frequent(history: History, now_ms: int, limit: int) -> NDArray[np.int64]:
+    """The user's own items by decayed frequency (half-life 60 days), best first; ties by item index."""
+    items, inverse = np.unique(history.items, return_inverse=True)
+    ages = np.maximum(now_ms - history.times_ms, 0) / DAY_MS
+    weights = np.bincount(inverse, weights=np.exp2(-ages / HALF_LIVES_DAYS[1]), minlength=len(items))
+    return items[np.argsort(-weights, kind="stable")[:limit]]
+
+
+def neighbours_of_recent(history: History, tables: ItemTables, limit: int) -> NDArray[np.int64]:
+    """Items most similar to the user's newest distinct items, by summed similarity, best first; ties by item index."""
+    recent, _ = recent_distinct(history, RECENT_ITEMS)
+    near = tables.neighbours[recent].ravel()
+    items, inverse = np.unique(near, return_inverse=True)
+    weights = np.bincount(inverse, weights=tables.similarity[recent].ravel(), minlength=len(items))
+    order = np.argsort(-weights, kind="stable")
+    ranked = items[order].astype(np.int64)
+    return ranked[ranked >= 0][:limit]
+
+
+def merge(
+    sources: Sequence[tuple[int, NDArray[np.int64]]],
+    user_vector: NDArray[np.float32] | None,
+    item_vectors: NDArray[np.float32],
+    limit: int,
+) -> Candidates:
+    """The sources' items, each once and under the first source that names it, at most `limit`, first come first kept.
+
+    user_vector: float32 [d] or None.  item_vectors: float32 [N, d].
+    """
+    items = np.concatenate([found for _, found in sources]) if sources else np.empty(0, np.int64)
+    codes = np.concatenate([np.full(len(found), code, np.uint8) for code, found in sources] or [np.empty(0, np.uint8)])
+    _, first = np.unique(items, return_index=True)
+    first = np.sort(first)[:limit]
+    items, codes = items[first], codes[first]
+    scores = np.zeros(len(items), np.float32) if user_vector is None else item_vectors[items] @ user_vector
+    return Candidates(items, scores, codes)
+
+
+def quota(source: int, include_seen: bool, limit: int) -> int:
+    """How many of `limit` candidates the source may bring."""
+    return int(QUOTAS[include_seen].get(source, 0.0) * limit)
+
+
+def reasons(
+    items: NDArray[np.int64], history: History, tables: ItemTables, threshold: float = 0.05
+) -> NDArray[np.int64]:
+    """For each item the history item with the highest item-to-item similarity, int64 [n]; -1 below the threshold.
+
+    An item is no reason for itself. Of equally similar ones the newest wins.
+    """
+    best = np.full(len(items), -1, np.int64)
+    recent, _ = recent_distinct(history, len(history))
+    if not len(recent) or not len(items):
+        return best
+    order = np.argsort(recent)
+    rows = tables.neighbours[items]
+    slots = np.minimum(np.searchsorted(recent[order], rows), len(recent) - 1)
+    newest_rank = order[slots]
+    found = recent[newest_rank] == rows
+    similarity = np.where(found & (tables.similarity[items] >= threshold), tables.similarity[items], -1.0)
+    top = np.lexsort((newest_rank, -similarity), axis=1)[:, 0]
+    chosen = np.arange(len(items))
+    ok = similarity[chosen, top] > 0
+    best[ok] = rows[chosen, top][ok]
+    return best
