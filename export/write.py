@@ -1,0 +1,175 @@
+"""Putting a bundle on disk: whole or absent. Everything is written beside the bundles, then renamed into place."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.card import model_card
+from models.contract import bundle as layout
+from models.contract.bundle import open_bundle
+from models.contract.manifest import (
+    MANIFEST,
+    MANIFEST_HASH,
+    BundleError,
+    FileInfo,
+    Gate,
+    GraphInfo,
+    IndexInfo,
+    Manifest,
+    RankingInfo,
+    RetrievalInfo,
+)
+from models.contract.schema import Schema
+from models.contract.verify import hash_line, sha256_file
+from models.contract.versions import bundle_version, sync_folder
+
+
+@dataclass(frozen=True, slots=True)
+class BundleContent:
+    """All that goes into a bundle, for N items in the order of their indices.
+
+    items_folder: hashes.npy, ids.*, fields/, filters/ and the item features; copied as it is.
+    item_vectors: float32 [N, d].  item_part: float32 [N, h].  neighbours: int32 [N, m].
+    neighbours_similarity: float32 [N, m].  popular: int64 [p].  item_tables: arrays for the cross features, by name.
+    user_tower, ranking_user, ranking_head: ONNX.  faiss_index: from faiss.serialize_index.
+    graphs: by path in the bundle, what was shipped and why.
+    """
+
+    code_version: str
+    data_fingerprint: str
+    as_of_ms: int
+    schema: Schema
+    retrieval: RetrievalInfo
+    ranking: RankingInfo
+    index: IndexInfo
+    graphs: dict[str, GraphInfo]
+    gates: list[Gate]
+    items_folder: Path
+    item_vectors: NDArray[np.float32]
+    item_part: NDArray[np.float32]
+    neighbours: NDArray[np.int32]
+    neighbours_similarity: NDArray[np.float32]
+    popular: NDArray[np.int64]
+    user_tower: bytes
+    ranking_user: bytes
+    ranking_head: bytes
+    faiss_index: bytes
+    item_tables: dict[str, NDArray[Any]] = field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    clock_shift_ms: int = 0
+    notes: str = ""  # markdown for the model card
+
+
+def write_bundle(
+    bundles_dir: Path,
+    content: BundleContent,
+    now: datetime | None = None,
+    check: Callable[[Path], object] | None = None,
+) -> Path:
+    """Write, verify and publish a bundle; returns its folder.
+
+    check: called with the complete bundle before it is published, for gates that need the whole request flow; what it
+    raises stops the publication. After any exception nothing is left. Raises BundleError when what was written does
+    not open as a bundle.
+    """
+    bundles_dir.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=".export-", dir=bundles_dir))
+    try:
+        folder = workshop / "bundle"
+        _write_files(folder, content)
+        version = _write_manifest(folder, content, now or datetime.now(UTC))
+        staged = folder.rename(workshop / version)
+        open_bundle(staged)
+        if check is not None:
+            check(staged)
+        return _publish(staged, bundles_dir / version)
+    finally:
+        shutil.rmtree(workshop)
+
+
+def _write_files(folder: Path, content: BundleContent) -> None:
+    shutil.copytree(content.items_folder, folder / layout.ITEMS)
+    arrays: dict[str, NDArray[Any]] = {
+        layout.ITEM_VECTORS: content.item_vectors,
+        layout.ITEM_PART: content.item_part,
+        layout.NEIGHBOURS: content.neighbours,
+        layout.NEIGHBOURS_SIMILARITY: content.neighbours_similarity,
+        layout.POPULAR: content.popular,
+        **{f"{layout.ITEM_TABLES}/{name}.npy": table for name, table in content.item_tables.items()},
+    }
+    blobs = {
+        layout.USER_TOWER: content.user_tower,
+        layout.RANKING_USER: content.ranking_user,
+        layout.RANKING_HEAD: content.ranking_head,
+        layout.INDEX: content.faiss_index,
+        layout.MODEL_CARD: model_card(content).encode(),
+    }
+    for name in arrays.keys() | blobs.keys():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        np.save(folder / name, np.ascontiguousarray(array), allow_pickle=False)
+    for name, blob in blobs.items():
+        (folder / name).write_bytes(blob)
+
+
+def _write_manifest(folder: Path, content: BundleContent, now: datetime) -> str:
+    """Write the manifest last, once all else is on the disk; returns the version it got."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths:
+        _sync_file(path)
+    draft = Manifest(
+        version="",
+        created=now.astimezone(UTC).isoformat(timespec="seconds"),
+        code_version=content.code_version,
+        data_fingerprint=content.data_fingerprint,
+        as_of_ms=content.as_of_ms,
+        clock_shift_ms=content.clock_shift_ms,
+        schema=content.schema,
+        retrieval=content.retrieval,
+        ranking=content.ranking,
+        index=content.index,
+        graphs=content.graphs,
+        metrics=content.metrics,
+        gates=content.gates,
+        files={
+            path.relative_to(folder).as_posix(): FileInfo(sha256=sha256_file(path), size=path.stat().st_size)
+            for path in paths
+        },
+    )
+    version = bundle_version(now, hashlib.sha256(_encode(draft)).hexdigest())
+    raw = _encode(draft.model_copy(update={"version": version}))
+    for name, blob in ((MANIFEST, raw), (MANIFEST_HASH, hash_line(raw))):
+        (folder / name).write_bytes(blob)
+        _sync_file(folder / name)
+    return version
+
+
+def _publish(staged: Path, target: Path) -> Path:
+    for path in staged.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+    sync_folder(staged)
+    try:
+        staged.rename(target)
+    except OSError as error:  # a rename replaces an empty folder only
+        raise BundleError(target.name, "is there already; export again for a new version") from error
+    sync_folder(target.parent)
+    return target
+
+
+def _encode(manifest: Manifest) -> bytes:
+    return manifest.model_dump_json(indent=1).encode()
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
