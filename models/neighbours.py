@@ -1,0 +1,62 @@
+"""Item-to-item similarity from who interacted with what, in NumPy alone."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.data.dataset import Interactions
+
+NUM_NEIGHBOURS = 50
+_BLOCK_CELLS = 2**22  # cells of the similarity matrix held at once, about 100 MB with the pairs counted into them
+
+
+def item_neighbours(
+    past: Interactions, num_users: int, num_items: int, limit: int = NUM_NEIGHBOURS
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Cosine similarity of the items' columns in the binary user-item matrix (Sarwar et al. 2001).
+
+    Returns neighbours int32 [N, limit], most similar first, ties by item index, -1 where there are no more, and their
+    similarities float32 [N, limit], 0 there. An item is not its own neighbour. Work grows with the sum over users of
+    their squared number of distinct items, and with N * N.
+    """
+    pairs = np.unique(past.user_index.astype(np.int64) * num_items + past.item_index)
+    users, items = pairs // num_items, pairs % num_items
+    by_user = np.searchsorted(users, np.arange(num_users + 1))
+    order = np.argsort(items, kind="stable")
+    by_item = np.searchsorted(items[order], np.arange(num_items + 1))
+    norms = np.sqrt(np.maximum(np.diff(by_item), 1).astype(np.float64))
+    neighbours = np.full((num_items, limit), -1, np.int32)
+    similarity = np.zeros((num_items, limit), np.float32)
+    block = max(1, _BLOCK_CELLS // max(num_items, 1))
+    for first in range(0, num_items, block):
+        last = min(first + block, num_items)
+        rows = np.arange(last - first)
+        owners = users[order[by_item[first] : by_item[last]]]
+        cells = np.repeat(rows, np.diff(by_item[first : last + 1])) * num_items
+        shared, positions = _expand(by_user[owners], by_user[owners + 1])
+        together = np.bincount(cells[shared] + items[positions], minlength=len(rows) * num_items)
+        cosine = together.reshape(len(rows), num_items) / (norms[first:last, None] * norms)
+        cosine[rows, np.arange(first, last)] = 0.0
+        _keep_best(cosine, neighbours[first:last], similarity[first:last])
+    return neighbours, similarity
+
+
+def _expand(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The positions of all ranges [start, end) one after another, and which range each comes from."""
+    lengths = ends - starts
+    ranges = np.repeat(np.arange(len(starts)), lengths)
+    before = np.cumsum(lengths) - lengths
+    return ranges, np.arange(len(ranges)) + (starts - before)[ranges]
+
+
+def _keep_best(cosine: NDArray[np.float64], neighbours: NDArray[np.int32], similarity: NDArray[np.float32]) -> None:
+    """Write each row's best positive cells into the two tables; np.argpartition would leave ties to the CPU."""
+    limit = min(neighbours.shape[1], cosine.shape[1])
+    border = -np.partition(-cosine, limit - 1, axis=1)[:, limit - 1 : limit]
+    rows, items = np.nonzero((cosine >= border) & (cosine > 0.0))
+    values = cosine[rows, items]
+    order = np.lexsort((items, -values, rows))
+    rows, items, values = rows[order], items[order], values[order]
+    ranks = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    kept = ranks < limit
+    neighbours[rows[kept], ranks[kept]] = items[kept]
+    similarity[rows[kept], ranks[kept]] = values[kept]
