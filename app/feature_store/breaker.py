@@ -1,0 +1,59 @@
+"""A circuit breaker: a server that hangs costs a few timeouts, not one for each request."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from app.feature_store.errors import FeatureStoreUnavailable
+
+BreakerState = Literal["closed", "open", "half_open"]
+
+
+class Breaker:
+    """Opens after `failures` calls in a row failed; every `open_s` seconds one call is let through as a probe.
+
+    Not thread-safe: one event loop uses it.  clock: seconds, monotonic.
+    """
+
+    def __init__(self, failures: int, open_s: float, clock: Callable[[], float]) -> None:
+        if failures < 1 or open_s <= 0:
+            raise ValueError(f"breaker needs failures >= 1 and open_s > 0, got {failures} and {open_s}")
+        self._limit, self._open_s, self._clock = failures, open_s, clock
+        self._failures = 0
+        self._retry_at = 0.0
+        self._probing = False
+
+    @property
+    def state(self) -> BreakerState:
+        if self._failures < self._limit:
+            return "closed"
+        return "half_open" if self._probing or self._clock() >= self._retry_at else "open"
+
+    @contextmanager
+    def guard(self, *failures: type[BaseException]) -> Iterator[None]:
+        """Run a call. `failures` raised in it count and become FeatureStoreUnavailable; so does an open breaker."""
+        probe = self._enter()
+        try:
+            yield
+        except failures as error:
+            self._failed()
+            raise FeatureStoreUnavailable(f"Redis does not answer ({type(error).__name__})") from error
+        else:
+            self._failures = 0
+        finally:
+            if probe:  # also when the caller was cancelled: the next call may probe
+                self._probing = False
+
+    def _enter(self) -> bool:
+        """Whether this call is the probe. Raises FeatureStoreUnavailable when calls are held back."""
+        if self._failures < self._limit:
+            return False
+        if self._probing or self._clock() < self._retry_at:
+            raise FeatureStoreUnavailable("Redis did not answer lately; it is asked again in a moment")
+        self._probing = True
+        return True
+
+    def _failed(self) -> None:
+        self._failures += 1
+        if self._failures >= self._limit:
+            self._retry_at = self._clock() + self._open_s

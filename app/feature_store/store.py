@@ -1,0 +1,213 @@
+"""The feature store: what is known about a user while requests are served. Redis is the only implementation.
+
+Reads are one GET of a packed value with short timeouts; each event is one server-side script. Whatever goes wrong
+between here and Redis is FeatureStoreUnavailable.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+from redis.exceptions import RedisError
+
+from app.feature_store.breaker import Breaker, BreakerState
+from app.feature_store.connection import Durability, StoreSettings, open_client, read_durability
+from app.feature_store.errors import FeatureStoreUnavailable
+from app.feature_store.keys import Keys, ids_ttl_ms, partition
+from app.feature_store.scripts import Call, Script, run
+from app.feature_store.user_export import describe_state, read_events
+from models.contract.events import Event, Refusal, refusal
+from models.contract.ids import hash_id, hash_name
+from models.contract.schema import Schema
+from models.contract.state import UserState, unpack
+
+__all__ = ["ErasedUser", "EventResult", "FeatureStore", "FeatureStoreUnavailable", "StoreSettings"]
+
+FAILURES = (RedisError, OSError, TimeoutError)
+DURABILITY_AGE_S = 5.0
+PAGE = 500
+
+APPLY_EVENT = Script.read("apply_event")
+ERASE_USER = Script.read("erase_user")
+PURGE_PAGE = Script.read("purge_page")
+CONFLICT = Refusal("conflict", "event_id was already used by this user for an event with other content")
+
+
+@dataclass(frozen=True, slots=True)
+class EventResult:
+    """What became of one event.  code, message: why it was refused.  time_ms: the moment it counts for."""
+
+    status: Literal["accepted", "duplicate", "refused"]
+    time_ms: int
+    code: str | None = None
+    message: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedUser:
+    """How much was deleted at once. Archived rows go at the next `shortlist events archive`."""
+
+    states: int
+    event_ids: int
+    stream_events: int
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class FeatureStore:
+    """Made by `connect`; used by one event loop."""
+
+    def __init__(
+        self, url: str, settings: StoreSettings, now_ms: Callable[[], int], clock: Callable[[], float]
+    ) -> None:
+        self._keys = Keys(settings.prefix)
+        self._now_ms, self._clock = now_ms, clock
+        self._read_bound_s = 2 * settings.read_timeout_s
+        self._write_bound_s = 2 * settings.write_timeout_s
+        self._reader = open_client(
+            url, cluster=settings.cluster, timeout_s=settings.read_timeout_s, connections=settings.read_connections
+        )
+        self._writer = open_client(
+            url, cluster=settings.cluster, timeout_s=settings.write_timeout_s, connections=settings.write_connections
+        )
+        self._read_breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, clock)
+        self._write_breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, clock)
+        self._durability: Durability = "unknown"
+        self._durability_until = float("-inf")
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        settings: StoreSettings | None = None,
+        *,
+        now_ms: Callable[[], int] = _now_ms,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> "FeatureStore":
+        """A store on the server of a redis://, rediss:// or unix:// URL, which need not be up yet.
+
+        now_ms: the wall clock, for the life of event ids.  clock: monotonic seconds, for the breaker.
+        """
+        return cls(url, settings or StoreSettings(), now_ms, clock)
+
+    @property
+    def breaker_state(self) -> BreakerState:
+        """Of reads: closed (all is well), open (not asked) or half_open (one call probes)."""
+        return self._read_breaker.state
+
+    @property
+    def durability(self) -> Durability:
+        """Redis's fsync policy when events were last written; "no" without an append-only file."""
+        return self._durability
+
+    async def state(self, user_id: str) -> UserState | None:
+        """The user's state in one round trip; None for a user nothing is known of."""
+        with self._read_breaker.guard(*FAILURES):
+            async with asyncio.timeout(self._read_bound_s):
+                raw = await self._reader.get(self._keys.state(user_id))
+        return unpack(raw) if isinstance(raw, bytes) else None
+
+    async def apply(self, events: Sequence[Event], schema: Schema, now_ms: int) -> list[EventResult]:
+        """Judge and store each event by itself; the results are in the events' order.
+
+        Raises FeatureStoreUnavailable when Redis fails; some of the events may then be stored, so that only events
+        with an event_id can be sent again without counting twice.
+        """
+        results = [_judge(event, schema, now_ms) for event in events]
+        accepted = [i for i, result in enumerate(results) if result.status == "accepted"]
+        if accepted:
+            calls = [self._call(events[i], results[i].time_ms, schema, now_ms) for i in accepted]
+            for i, reply in zip(accepted, await self._write(APPLY_EVENT, calls), strict=True):
+                results[i] = _result(reply, results[i].time_ms)
+            await self._refresh_durability()
+        return results
+
+    async def export_user(self, user_id: str, event_types: Sequence[str] = ()) -> dict[str, Any]:
+        """Everything that is stored of a user, as JSON types.  event_types: names that state hashes may stand for."""
+        with self._write_breaker.guard(*FAILURES):
+            async with asyncio.timeout(self._write_bound_s):
+                raw = await self._writer.get(self._keys.state(user_id))
+                events = await read_events(self._writer, self._keys.events(partition(user_id)), user_id)
+        names = [*event_types, *(event["type"] for event in events)]
+        state = unpack(raw) if isinstance(raw, bytes) else None
+        return {"user_id": user_id, **describe_state(state, names), "events": events}
+
+    async def erase_user(self, user_id: str) -> ErasedUser:
+        """Delete the user's state, event ids and stream entries; leave a tombstone for the archive and for `load`.
+
+        What arrives during and after the erasure stays. Interrupted, it can be repeated.
+        """
+        now_ms, p = self._now_ms(), partition(user_id)
+        keys = [self._keys.state(user_id), self._keys.events(p), *self._keys.event_ids(user_id, now_ms)]
+        keys += [self._keys.erasing(p), self._keys.erased(p)]
+        call = Call(keys, [user_id, f"{hash_id(user_id):016x}", now_ms])
+        [(boundary, states, event_ids)] = await self._write(ERASE_USER, [call])
+        deleted, start = 0, "-"
+        while start:
+            page = Call([self._keys.events(p)], [start, boundary, PAGE, user_id])
+            [(last, count)] = await self._write(PURGE_PAGE, [page])
+            deleted += count
+            start = "(" + last.decode() if last else ""
+        return ErasedUser(states, event_ids, deleted)
+
+    async def ping(self) -> None:
+        """Raises FeatureStoreUnavailable unless Redis answers within a read's timeouts."""
+        with self._read_breaker.guard(*FAILURES):
+            async with asyncio.timeout(self._read_bound_s):
+                await self._reader.ping()
+
+    async def aclose(self) -> None:
+        await self._reader.aclose()
+        await self._writer.aclose()
+
+    async def _write(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+        with self._write_breaker.guard(*FAILURES):
+            async with asyncio.timeout(self._write_bound_s):
+                return await run(self._writer, script, calls)
+
+    def _call(self, event: Event, time_ms: int, schema: Schema, now_ms: int) -> Call:
+        keys = [self._keys.state(event.user_id), self._keys.events(partition(event.user_id))]
+        if event.event_id is not None:
+            keys += self._keys.event_ids(event.user_id, now_ms)
+        args: list[str | bytes | int] = [
+            time_ms.to_bytes(8, "little"),
+            hash_id(event.item_id).to_bytes(8, "little"),
+            hash_name(event.event_type).to_bytes(4, "little"),
+            event.item_id,
+            int(event.event_type in schema.seen_types),
+            schema.history_limit,
+            schema.seen_limit,
+            orjson.dumps(event.record(time_ms)),
+            event.event_id or "",
+            event.digest(),
+            ids_ttl_ms(now_ms),
+        ]
+        return Call(keys, args)
+
+    async def _refresh_durability(self) -> None:
+        if self._clock() < self._durability_until:
+            return
+        self._durability_until = self._clock() + DURABILITY_AGE_S
+        try:
+            async with asyncio.timeout(self._write_bound_s):
+                self._durability = await read_durability(self._writer)
+        except FAILURES:  # the events are stored; only the policy is not known (managed servers forbid CONFIG)
+            self._durability = "unknown"
+
+
+def _judge(event: Event, schema: Schema, now_ms: int) -> EventResult:
+    time_ms = now_ms if event.time is None else event.time
+    why = refusal(event, schema, now_ms)
+    return EventResult("accepted", time_ms) if why is None else EventResult("refused", time_ms, why.code, why.message)
+
+
+def _result(reply: bytes, time_ms: int) -> EventResult:
+    if reply == b"conflict":
+        return EventResult("refused", time_ms, CONFLICT.code, CONFLICT.message)
+    return EventResult("duplicate" if reply == b"duplicate" else "accepted", time_ms)
