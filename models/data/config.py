@@ -1,0 +1,202 @@
+"""`shortlist.toml`: the names of a team's files and columns, and how to split them, as frozen pydantic models."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.data.config_errors import describe
+from models.data.errors import ConfigError
+
+# A column's name becomes a file's name in the prepared dataset and a field's name in the API.
+ColumnName = Annotated[str, Field(pattern=r"^\w[\w .-]*$", max_length=64)]
+EventType = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CategoricalColumn(Section):
+    kind: Literal["categorical"]
+    name: ColumnName
+    min_count: int = Field(
+        default=1, ge=1, description="values that fewer rows have share code 0 with missing and unknown"
+    )
+
+
+class NumericColumn(Section):
+    kind: Literal["numeric"]
+    name: ColumnName
+
+
+FeatureColumn = Annotated[CategoricalColumn | NumericColumn, Field(discriminator="kind")]
+
+
+class InteractionsSection(Section):
+    path: str = Field(min_length=1, description="Parquet or CSV; a glob takes many; relative to shortlist.toml")
+    user_id: ColumnName = "user_id"
+    item_id: ColumnName = "item_id"
+    timestamp: ColumnName = Field(
+        "timestamp", description="a timestamp, ISO 8601 text (UTC unless it says) or a number"
+    )
+    time_unit: Literal["s", "ms", "us"] | None = Field(default=None, description="unit of a timestamp that is a number")
+    event_type: ColumnName | None = Field(default=None, description="column with the type of event")
+    default_event_type: EventType = Field(
+        default="purchase", description="type of rows without one, or without that column"
+    )
+    value: ColumnName | None = Field(
+        default=None, description="a number such as money or seconds watched; missing becomes 0"
+    )
+    context: list[ColumnName] = Field(
+        [], description="categorical columns that describe the moment: store, device, ..."
+    )
+    numeric: list[ColumnName] = Field(default=[], description="further numbers of an interaction; missing becomes 0")
+
+
+class ItemsSection(Section):
+    path: str = Field(min_length=1)
+    item_id: ColumnName = "item_id"
+    features: list[FeatureColumn] = []
+    returned: list[ColumnName] = Field(default=[], description="columns that `fields` of a request may ask for")
+    filterable: list[ColumnName] = Field(default=[], description="columns that `filter` of a request may name")
+    affinity: list[ColumnName] = Field(
+        default=[], description="categorical features to compare with the user's history"
+    )
+
+
+class UsersSection(Section):
+    path: str = Field(min_length=1)
+    user_id: ColumnName = "user_id"
+    features: list[FeatureColumn] = []
+
+
+class FeaturesSection(Section):
+    context: list[ColumnName] = Field(default=[], description="columns of interactions.context that models may use")
+    context_min_count: int = Field(default=1, ge=1, description="as min_count of a categorical column, in interactions")
+
+
+class EventsSection(Section):
+    types: list[EventType] = Field(default=[], description="accepted by /events beside the types in the data")
+    seen: list[EventType] = Field(default=["purchase"], description="types after which an item counts as seen")
+
+
+class SplitSection(Section):
+    kind: Literal["time", "leave-last-out", "random"] = "time"
+    test_days: float = Field(default=28, gt=0, description="time: length of the last window")
+    valid_days: float = Field(default=28, gt=0, description="time: length of the window before the test window")
+    ranker_windows: int = Field(
+        default=4, ge=1, description="time: windows of valid_days before validation, for the ranker"
+    )
+    valid_share: float = Field(default=0.1, gt=0, lt=0.5, description="random: share of interactions for validation")
+    test_share: float = Field(default=0.1, gt=0, lt=0.5, description="random: share of interactions for the test")
+    seed: int = Field(default=0, ge=0, description="random, and ties of leave-last-out")
+
+
+class LimitsSection(Section):
+    min_users: int = Field(default=1, ge=0, description="items with fewer users before the test split are left out")
+    max_bad_share: float = Field(
+        default=0.01, ge=0, le=1, description="a larger share of bad rows in a source fails the run"
+    )
+
+
+class StateSection(Section):
+    history_limit: int = Field(default=512, ge=1, le=4096, description="interactions kept for a user")
+    seen_limit: int = Field(default=4096, ge=1, le=65536, description="distinct seen items kept for a user")
+    feature_ttl_days: float | None = Field(
+        default=None, gt=0, description="age after which a user feature counts as missing"
+    )
+
+
+class TrainSection(Section):
+    seed: int = Field(default=0, ge=0, description="of every random choice in training")
+    dim: int = Field(default=64, ge=4, le=1024, description="length of user and item vectors")
+    layers: int = Field(default=2, ge=1, le=12, description="Transformer layers of the user tower")
+    heads: int = Field(default=2, ge=1, le=16, description="attention heads; dim is a multiple of it")
+    history_length: int = Field(default=100, ge=1, le=4096, description="newest interactions that the user tower reads")
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    id_dropout: float = Field(
+        default=0.1, ge=0, lt=1, description="share of item ids hidden, so that features carry new items"
+    )
+    negatives: int = Field(default=512, ge=1, description="sampled items a step of the softmax")
+    batch_size: int = Field(default=64, ge=1, description="users a step")
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    max_steps: int = Field(default=2000, ge=1, description="budget of the retrieval model")
+    ranker_max_steps: int = Field(default=2000, ge=1, description="budget of the ranking model")
+    patience: int = Field(default=3, ge=1, description="validations without a gain before training stops")
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> Self:
+        if self.dim % self.heads:
+            raise ValueError(f"dim = {self.dim} is not a multiple of heads = {self.heads}")
+        return self
+
+
+class Config(Section):
+    """Everything in `shortlist.toml`. Paths are absolute once `load_config` has read them."""
+
+    interactions: InteractionsSection
+    items: ItemsSection | None = None
+    users: UsersSection | None = None
+    features: FeaturesSection = FeaturesSection()
+    events: EventsSection = EventsSection()
+    split: SplitSection = SplitSection()
+    limits: LimitsSection = LimitsSection()
+    state: StateSection = StateSection()
+    train: TrainSection = TrainSection()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        categorical = {f.name for f in self.items.features if f.kind == "categorical"} if self.items else set()
+        affinity = self.items.affinity if self.items else []
+        _require_subset("items.affinity", affinity, categorical, "a categorical feature of [items]")
+        context = set(self.interactions.context)
+        _require_subset("features.context", self.features.context, context, "listed in interactions.context")
+        for name, columns in self._lists():
+            repeated = sorted({column for column in columns if columns.count(column) > 1})
+            if repeated:
+                raise ValueError(f"{name} lists {', '.join(repeated)} twice")
+        return self
+
+    def _lists(self) -> list[tuple[str, list[str]]]:
+        lists = [
+            ("interactions.context", self.interactions.context),
+            ("interactions.numeric", self.interactions.numeric),
+            ("features.context", self.features.context),
+        ]
+        if self.items:
+            lists.append(("items.features", [feature.name for feature in self.items.features]))
+            lists += [(f"items.{key}", getattr(self.items, key)) for key in ("returned", "filterable", "affinity")]
+        if self.users:
+            lists.append(("users.features", [feature.name for feature in self.users.features]))
+        return lists
+
+
+def load_config(path: Path) -> Config:
+    """Read `shortlist.toml`; relative paths in it are relative to its folder.
+
+    Raises ConfigError: the message names the file, the key and, for an unknown key, the key that was probably meant.
+    """
+    try:
+        raw: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); pass the path of a shortlist.toml") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+    for section in ("interactions", "items", "users"):
+        source = raw.get(section)
+        if isinstance(source, dict) and isinstance(source.get("path"), str) and source["path"]:
+            source["path"] = str(path.parent.absolute() / source["path"])
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(describe(error, path, Config)) from error
+
+
+def _require_subset(key: str, names: list[str], allowed: set[str], what: str) -> None:
+    for name in names:
+        if name not in allowed:
+            raise ValueError(f"{key}: {name!r} is not {what}")

@@ -1,0 +1,126 @@
+"""From a team's files to a prepared dataset: validate, join, filter, split, encode, write.
+
+`prepare_dataset` is the whole flow. Tables are Ibis expressions that DuckDB runs; what leaves them is in a total order.
+"""
+
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.contract.schema import Schema
+from models.data.catalogue import Items, Users, make_items, make_users
+from models.data.config import Config
+from models.data.dataset import PARTS, load_dataset
+from models.data.errors import DatasetError
+from models.data.log import Log, OrderedLog, order_log, read_log
+from models.data.report import Report
+from models.data.sources import connect
+from models.data.split import require_parts
+from models.data.write import exclusive, input_key, replace_folder, store_key, stored_key, write_dataset
+
+STEPS = ("interactions", "items", "users", "order", "write")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """folder: the prepared dataset.  reused: nothing was done, since the input and the configuration are the same."""
+
+    folder: Path
+    report: Report
+    reused: bool
+
+
+def prepare_dataset(config: Config, data_dir: Path, on_step: Callable[[str], None] = lambda step: None) -> Prepared:
+    """Write `data_dir`/prepared, or leave it alone if it was made from the same input and configuration.
+
+    on_step is called with each of STEPS as it begins. Raises DataError; an older dataset then stays as it was.
+    """
+    folder = data_dir / "prepared"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with exclusive(data_dir / ".prepare.lock"):
+        key = input_key(config)
+        if stored_key(folder) == key:
+            try:
+                return Prepared(folder, load_dataset(folder).report, reused=True)
+            except DatasetError:
+                pass  # damaged since: make it again
+        scratch = data_dir / ".prepare"
+        shutil.rmtree(scratch, ignore_errors=True)  # left by a run that was killed
+        try:
+            with warnings.catch_warnings():
+                # Ibis 12 calls a method that DuckDB 2 has renamed; both still work.
+                warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
+                report = _prepare(config, scratch, on_step)
+            store_key(scratch / "prepared", key)
+            replace_folder(scratch / "prepared", folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return Prepared(folder, report, reused=False)
+
+
+def _prepare(config: Config, scratch: Path, on_step: Callable[[str], None]) -> Report:
+    connection = connect(scratch)
+    try:
+        on_step("interactions")
+        log = read_log(connection, config)
+        on_step("items")
+        items = make_items(connection, config, log)
+        on_step("users")
+        users = make_users(connection, config, log)
+        on_step("order")
+        rows = order_log(connection, config, log, items.arranged.index, users.arranged.index)
+    finally:
+        connection.disconnect()
+    report = _report(config, log, items, users, rows)
+    require_parts(report.parts, log.splits)
+    on_step("write")
+    write_dataset(
+        scratch / "prepared", _schema(config, log, items, users, rows), log.splits, rows, items, users, report
+    )
+    load_dataset(scratch / "prepared")  # what was written must open
+    return report
+
+
+def _schema(config: Config, log: Log, items: Items, users: Users, rows: OrderedLog) -> Schema:
+    state = config.state
+    return Schema(
+        event_types=log.event_types,
+        seen_types=config.events.seen,
+        user_features=users.encoded.features,
+        context_features=rows.context_features,
+        item_features=items.encoded.features,
+        returned=config.items.returned if config.items else [],
+        filterable=config.items.filterable if config.items else [],
+        event_context=config.interactions.context,
+        affinity=config.items.affinity if config.items else [],
+        history_limit=state.history_limit,
+        seen_limit=state.seen_limit,
+        feature_ttl_s=round(state.feature_ttl_days * 86_400) if state.feature_ttl_days else None,
+    )
+
+
+def _report(config: Config, log: Log, items: Items, users: Users, rows: OrderedLog) -> Report:
+    sources = {"interactions": log.source, "items": items.source, "users": users.source}
+    times = rows.interactions.time_ms
+    return Report(
+        sources={name: source for name, source in sources.items() if source},
+        num_interactions=len(rows.interactions),
+        num_users=len(users.ids),
+        num_items=len(items.ids),
+        items_sold=items.num_sold,
+        users_active=users.num_active,
+        min_users=config.limits.min_users,
+        items_left_out=items.num_left_out,
+        items_listed_left_out=items.num_listed_left_out,
+        interactions_left_out=log.source.rows - log.source.num_bad - len(rows.interactions),
+        items_without_row=items.arranged.num_without_row,
+        users_without_row=users.arranged.num_without_row,
+        parts=dict(zip(PARTS, np.bincount(rows.part, minlength=len(PARTS)).tolist(), strict=True)),
+        first_time_ms=int(times.min()) if len(times) else 0,
+        last_time_ms=int(times.max()) if len(times) else 0,
+        rare_values=items.encoded.rare | users.encoded.rare | rows.rare,
+    )
