@@ -65,13 +65,20 @@ def make_title(department: str | None, category: str | None, kind: str | None, s
     if category and kind and kind.startswith(category):
         category = None
     words = [category, kind] if category or kind else [department]
-    parts = [*(_capitalise(word) for word in words if word), *([size.lower()] if size else [])]
+    parts = [*(_capitalise(word) for word in words if word), *([_unit(size)] if size else [])]
     return ", ".join(parts) or None
 
 
 def _capitalise(text: str) -> str:
-    spaced = re.sub(r"\s*:\s*", ": ", text)
-    return re.sub(r"[A-Za-z][A-Za-z']*", lambda word: word.group().capitalize(), spaced)
+    """ "PIZZA:FROZEN  (INCL" was cut at 30 characters: "Pizza: Frozen"."""
+    whole = re.sub(r"\s*\([^)]*$", "", text)
+    spaced = re.sub(r"\s*:\s*", ": ", " ".join(whole.split()))
+    return re.sub(r"[A-Za-z0-9][A-Za-z0-9']*", lambda word: word.group().capitalize(), spaced)
+
+
+def _unit(size: str) -> str:
+    """ "12 OZ" is "12 oz", "2 L" stays: a small l looks like a 1."""
+    return re.sub(r"\bl\b", "L", " ".join(size.lower().split()))
 
 
 def _find_package() -> Distribution:
