@@ -46,6 +46,7 @@ async def write(store: FeatureStore, writer: int, sent: Sent, stop: asyncio.Even
             sent += zip(batch, await store.apply(batch, SCHEMA, NOW_MS), strict=True)
         except FeatureStoreUnavailable:
             sent += [(one, None) for one in batch]
+            await asyncio.sleep(0)  # while another call probes, the breaker refuses without waiting
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
