@@ -1,0 +1,80 @@
+"""One compute thread. It takes whatever has queued while it was busy: load makes the batches, no timer is needed."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+Call = TypeVar("Call")
+Answer = TypeVar("Answer")
+Entry = tuple[Call, asyncio.Future[Answer]]
+
+
+class Batcher(Generic[Call, Answer]):
+    """Runs `compute` on up to `max_batch` calls at a time in a thread of its own; made inside a running event loop.
+
+    compute: one answer per call, in order. If a batch fails, its calls run again one by one, so that one caller's
+    trouble stays that caller's.
+    """
+
+    def __init__(self, compute: Callable[[list[Call]], Sequence[Answer]], max_batch: int) -> None:
+        self._compute = compute
+        self._max_batch = max_batch
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Entry[Call, Answer]] = deque()
+        self._busy = False
+        self._batches: SimpleQueue[list[Entry[Call, Answer]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
+        self._thread.start()
+
+    def submit(self, call: Call) -> asyncio.Future[Answer]:
+        """The future answer. Cancelling it takes the call out of the queue, or drops its answer."""
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._waiting.append((call, future))
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._next)  # after this tick, so that calls which arrived together go together
+        return future
+
+    def close(self) -> None:
+        """Let the thread end after the batch it is working on."""
+        self._batches.put(None)
+        self._thread.join()
+
+    def _next(self) -> None:
+        batch: list[Entry[Call, Answer]] = []
+        while self._waiting and len(batch) < self._max_batch:
+            entry = self._waiting.popleft()
+            if not entry[1].done():
+                batch.append(entry)
+        self._busy = bool(batch)
+        if batch:
+            self._batches.put(batch)
+
+    def _run(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            outcomes = self._outcomes([call for call, _ in batch])
+            try:
+                self._loop.call_soon_threadsafe(self._deliver, batch, outcomes)
+            except RuntimeError:  # the loop was closed while this batch was computed: nobody waits any more
+                return
+
+    def _outcomes(self, calls: list[Call]) -> Sequence[Answer | Exception]:
+        try:
+            return self._compute(calls)
+        except Exception as error:  # noqa: BLE001  whatever it is, it belongs to a caller and must not end the thread
+            if len(calls) == 1:
+                return [error]
+        return [outcome for call in calls for outcome in self._outcomes([call])]
+
+    def _deliver(self, batch: list[Entry[Call, Answer]], outcomes: Sequence[Answer | Exception]) -> None:
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if future.done():
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+        self._next()

@@ -1,0 +1,68 @@
+"""Candidate generation: several sources, each with its share; without a user vector, what is popular."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.call import Call
+from models.contract.candidates import (
+    NEIGHBOURS,
+    NUM_RANKED,
+    OWN_FREQUENT,
+    POPULAR,
+    USER_VECTOR,
+    Candidates,
+    merge,
+    neighbours_of_recent,
+    own_frequent,
+    quota,
+)
+
+MARGIN = 50
+
+
+def retrieve(calls: Sequence[Call]) -> None:
+    """User vectors in one run, then each call's candidates. All calls are of one engine and have a history."""
+    vectors = calls[0].engine.user_vectors([call.history for call in calls])
+    for call, vector in zip(calls, vectors, strict=True):
+        if not np.isfinite(vector).all():
+            call.degraded.append("retrieval")
+            continue
+        call.user_vector = vector
+        call.candidates = personal_candidates(call)
+        call.scores, call.served_by = call.candidates.scores, "retrieval"
+
+
+def personal_candidates(call: Call) -> Candidates:
+    """Candidates of a user with a user vector: allowed items only, and as many as wanted where there are that many."""
+    assert call.user_vector is not None
+    engine, history = call.engine, call.history
+    limit = max(NUM_RANKED, call.request.k + MARGIN)
+    found = [
+        (NEIGHBOURS, neighbours_of_recent(history, engine.tables, engine.bundle.num_items)),
+        (POPULAR, engine.bundle.popular),
+    ]
+    if call.request.include_seen:
+        found.insert(0, (OWN_FREQUENT, own_frequent(history, call.now_ms, len(history))))
+    sources = [
+        (source, items[call.allowed[items]][: quota(source, call.request.include_seen, limit)])
+        for source, items in found
+    ]
+    sources.append((USER_VECTOR, engine.nearest(call.user_vector, call.allowed, limit)))
+    return merge(sources, call.user_vector, engine.bundle.item_vectors, limit)
+
+
+def popular_candidates(call: Call) -> Candidates:
+    """The popular items that are allowed, best first, made up to k by allowed items that nobody has taken yet.
+
+    The score of the n-th is 1 / n.
+    """
+    popular, k = call.engine.bundle.popular, call.request.k
+    items: NDArray[np.int64] = popular[call.allowed[popular]][:k]
+    if len(items) < k:
+        rest = call.allowed.copy()
+        rest[popular] = False
+        items = np.concatenate([items, np.flatnonzero(rest)[: k - len(items)]])
+    scores = (1.0 / np.arange(1, len(items) + 1)).astype(np.float32)
+    return Candidates(items, scores, np.full(len(items), POPULAR, np.uint8))

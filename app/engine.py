@@ -1,0 +1,150 @@
+"""A verified bundle, ready to compute: the only place where ONNX sessions and the FAISS index are opened and run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from app.filters import MaskCache
+from models.contract.bundle import Bundle, BundleError, open_bundle
+from models.contract.features import ItemTables
+from models.contract.history import History, tower_input
+
+FEW = 4_096  # items a filter may leave for an exact search over them; also the most that is fetched to be filtered
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Everything a request needs of one bundle with N items; read-only but for the cache of filter masks."""
+
+    bundle: Bundle
+    tables: ItemTables
+    masks: MaskCache
+    index: Any
+    user_tower: onnxruntime.InferenceSession
+    ranking_user: onnxruntime.InferenceSession
+    ranking_head: onnxruntime.InferenceSession
+
+    @property
+    def version(self) -> str:
+        return self.bundle.version
+
+    def user_vectors(self, histories: Sequence[History]) -> NDArray[np.float32]:
+        """One user vector per history, float32 [B, d]."""
+        inputs = [tower_input(history, self.bundle.manifest.retrieval.history_length) for history in histories]
+        history, set_ordinal = (np.stack(column) for column in zip(*inputs, strict=True))
+        return _run(self.user_tower, {"history": history, "set_ordinal": set_ordinal})
+
+    def nearest(self, user_vector: NDArray[np.float32], allowed: NDArray[np.bool_], limit: int) -> NDArray[np.int64]:
+        """The allowed items with the highest product with the user vector, best first, int64 [at most limit].
+
+        allowed: bool [N]. The index knows nothing of it: more is fetched and what is not allowed dropped; where few
+        items are allowed, or the fetched ones do not suffice, exactly those are scored.
+        """
+        num_items, num_allowed = len(allowed), int(np.count_nonzero(allowed))
+        wanted = min(limit, num_allowed)
+        # Fetching all that is not allowed on top suffices for certain; twice the expected share nearly always does.
+        fetch = min(limit + num_items - num_allowed, 2 * limit * num_items // max(num_allowed, 1), num_items)
+        if num_allowed > min(FEW, num_items // 4) and fetch <= FEW:
+            _, found = self.index.search(user_vector[None, :], fetch)  # [1, d] -> [1, fetch], -1 past the end
+            kept: NDArray[np.int64] = found[0][found[0] >= 0]
+            kept = kept[allowed[kept]][:limit]
+            if len(kept) == wanted:
+                return kept
+        return self._exact(user_vector, np.flatnonzero(allowed), limit)
+
+    def _exact(self, user_vector: NDArray[np.float32], items: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+        scores = self.bundle.item_vectors[items] @ user_vector
+        if len(items) > limit:
+            best = np.argpartition(-scores, limit - 1)[:limit]
+            items, scores = items[best], scores[best]
+        return items[np.argsort(-scores, kind="stable")]
+
+    def rank(
+        self,
+        user_categorical: NDArray[np.int64],
+        user_numeric: NDArray[np.float32],
+        items: Sequence[NDArray[np.int64]],
+        cross: Sequence[NDArray[np.float32]],
+    ) -> list[NDArray[np.float32]]:
+        """Ranking scores of each user's candidates, one array float32 [n] per user.
+
+        user_categorical: int64 [B, Fu].  user_numeric: float32 [B, Gu].  items: per user int64 [n].  cross: per user
+        float32 [n, c].
+        """
+        sizes = [len(part) for part in items]
+        user = _run(self.ranking_user, {"user_categorical": user_categorical, "user_numeric": user_numeric})
+        inputs: dict[str, NDArray[Any]] = {
+            "user": user,  # [B, u]
+            "item_part": self.bundle.item_part[np.concatenate(items)],  # [sum n, h]
+            "cross": np.concatenate(cross),  # [sum n, c]
+            "row_user": np.repeat(np.arange(len(sizes)), sizes),  # [sum n]
+        }
+        return np.split(_run(self.ranking_head, inputs), np.cumsum(sizes)[:-1])
+
+
+def open_engine(path: Path, filter_cache_bytes: int) -> Engine:
+    """Verify the bundle in this folder and open its graphs and index. Raises BundleError with the file's name."""
+    bundle = _plain(open_bundle(path))
+    affinity = bundle.tables.get("affinity")
+    return Engine(
+        bundle=bundle,
+        tables=ItemTables(
+            neighbours=bundle.neighbours,
+            similarity=bundle.neighbours_similarity,
+            affinity=affinity if affinity is not None else np.zeros((bundle.num_items, 0), np.int32),
+        ),
+        masks=MaskCache(bundle.items.filters, filter_cache_bytes),
+        index=_index(bundle),
+        user_tower=_session(bundle, bundle.user_tower),
+        ranking_user=_session(bundle, bundle.ranking_user),
+        ranking_head=_session(bundle, bundle.ranking_head),
+    )
+
+
+def _plain(bundle: Bundle) -> Bundle:
+    """The same memory under plain arrays: np.memmap costs microseconds at every indexing."""
+    names = ("item_vectors", "neighbours", "neighbours_similarity", "popular", "item_part")
+    plain: dict[str, Any] = {name: getattr(bundle, name).view(np.ndarray) for name in names}
+    filters = {name: (codes.view(np.ndarray), values) for name, (codes, values) in bundle.items.filters.items()}
+    plain["items"] = replace(bundle.items, hashes=bundle.items.hashes.view(np.ndarray), filters=filters)
+    plain["tables"] = {name: table.view(np.ndarray) for name, table in bundle.tables.items()}
+    return replace(bundle, **plain)
+
+
+def _index(bundle: Bundle) -> Any:
+    try:
+        index = faiss.read_index(str(bundle.index))
+        space = faiss.ParameterSpace()
+        for name, value in bundle.manifest.index.parameters.items():
+            space.set_index_parameter(index, name, value)
+    except RuntimeError as error:
+        raise BundleError(bundle.index.name, "FAISS cannot read it; export the bundle again") from error
+    if (index.ntotal, index.d) != bundle.item_vectors.shape:
+        shape = list(bundle.item_vectors.shape)
+        raise BundleError(bundle.index.name, f"holds [{index.ntotal}, {index.d}] instead of {shape}; export again")
+    return index
+
+
+def _session(bundle: Bundle, path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # one process per core; two threads were no faster and took twice the CPU
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen types without a common one of its own
+        name = path.relative_to(bundle.path).as_posix()
+        raise BundleError(name, "onnxruntime cannot load it; export the bundle again") from error
+
+
+def _run(session: onnxruntime.InferenceSession, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    result: NDArray[np.float32] = session.run(None, inputs)[0]
+    return result

@@ -1,0 +1,83 @@
+"""Which items a request may be answered with: its filter, what it excludes and what the user has seen. Pure functions,
+and a small cache of filter masks."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import InvalidRequest
+from app.query import AllOf, Equals, Node, OneOf, conditions
+
+Mask = NDArray[np.bool_]
+Columns = dict[str, tuple[NDArray[np.int32], list[Any]]]
+
+
+def check_names(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise InvalidRequest when a name is not one the bundle knows; the message lists those it does."""
+    for name in names:
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise InvalidRequest.of(kind, f"{name!r} is unknown to the active bundle; known: {listed}")
+
+
+def check_filter(parts: Node, known: Sequence[str]) -> None:
+    check_names("filter", [condition.field for condition, _ in conditions(parts)], known)
+
+
+def filter_mask(parts: Node, columns: Columns) -> Mask:
+    """Items that satisfy the filter, bool [N].  columns: codes int32 [N] (-1 missing) and values, by column name.
+
+    A missing value satisfies no comparison.
+    """
+    if isinstance(parts, Equals | OneOf):
+        codes, values = columns[parts.field]
+        wanted = {_kind_and_value(v) for v in ([parts.eq] if isinstance(parts, Equals) else parts.values)}
+        chosen = np.array([*(_kind_and_value(value) in wanted for value in values), False])  # code -1 is the last one
+        return chosen[codes]
+    masks = [filter_mask(part, columns) for part in (parts.all if isinstance(parts, AllOf) else parts.any)]
+    joined = np.logical_and if isinstance(parts, AllOf) else np.logical_or
+    result: Mask = joined.reduce(masks)
+    return result
+
+
+def allowed_items(num_items: int, mask: Mask | None, removed: Sequence[NDArray[np.int64]]) -> Mask:
+    """What may be on the list, bool [N]: inside the mask, and in none of the arrays of item indices (-1 is skipped)."""
+    allowed = np.ones(num_items, np.bool_) if mask is None else mask.copy()
+    for items in removed:
+        allowed[items[items >= 0]] = False
+    return allowed
+
+
+class MaskCache:
+    """The masks of recently used filters, bounded in bytes; used by the compute thread alone."""
+
+    def __init__(self, columns: Columns, max_bytes: int) -> None:
+        self._columns = columns
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._masks: OrderedDict[str, Mask] = OrderedDict()
+
+    def mask(self, parts: Node) -> Mask:
+        """The filter's mask, bool [N], read-only."""
+        key = parts.model_dump_json()
+        found = self._masks.get(key)
+        if found is not None:
+            self._masks.move_to_end(key)
+            return found
+        mask = filter_mask(parts, self._columns)
+        mask.flags.writeable = False
+        self._masks[key] = mask
+        self._bytes += mask.nbytes + len(key)
+        while self._bytes > self._max_bytes:
+            old_key, old = self._masks.popitem(last=False)
+            self._bytes -= old.nbytes + len(old_key)
+        return mask
+
+
+def _kind_and_value(value: Any) -> tuple[str, Any]:
+    """JSON's true is not 1, although Python's is; 1 and 1.0 are one number."""
+    kind = "bool" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
+    return kind, value

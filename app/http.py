@@ -1,0 +1,132 @@
+"""What happens to every request around its route, as one plain ASGI application in front of FastAPI's.
+
+Request id, API key, size limits, a place in the gate; then POST /recommend takes the short way, straight to its
+handler, and everything else goes through FastAPI's router. Both ways use the same handlers and the same errors.
+"""
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import nullcontext
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.auth import authorise, presented_key
+from app.errors import Internal, ShortlistError, body_of, headers_of, status_of
+from app.limits import (
+    MAX_BODY,
+    MAX_EVENTS_BODY,
+    Disconnected,
+    Message,
+    Receive,
+    Send,
+    bounded,
+    check_length,
+    read_body,
+)
+from app.logs import log
+from app.service import Service
+
+Scope = MutableMapping[str, Any]
+Handler = Callable[[Service, bytes], Awaitable[bytes]]
+
+JSON = (b"content-type", b"application/json")
+OPEN = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"})
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+class Http:
+    """The application that uvicorn runs. api: FastAPI's, which also describes everything in OpenAPI.
+
+    fast: handlers of the short way by method and path; they take the body and return the answer's JSON.
+    """
+
+    def __init__(self, api: FastAPI, service: Service, fast: dict[tuple[str, str], Handler]) -> None:
+        self.api = api
+        self.service = service
+        self._fast = fast
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.api(scope, receive, send)
+            return
+        started_s = self.service.clock()
+        exchange = Exchange(scope, send, self.service.draining)
+        try:
+            await self._handle(scope, receive, exchange)
+        except ShortlistError as error:
+            await exchange.fail(error)
+        except Disconnected:
+            exchange.status = 499  # nobody is there to read an answer; the name is nginx's
+        except Exception as error:  # noqa: BLE001  the last line of defence: logged here, told to the caller without detail
+            log("request failed", logging.ERROR, exc_info=error, request_id=exchange.request_id, route=exchange.route)
+            await exchange.fail(Internal("something went wrong here; the log has it under this request id"))
+        finally:
+            self.service.metrics.request(exchange.route, exchange.status, self.service.clock() - started_s)
+
+    async def _handle(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
+        path: str = scope["path"]
+        is_open = path in OPEN
+        if not is_open:
+            authorise(self.service.settings.api_keys, presented_key(scope["headers"]), scope_of(path, scope["method"]))
+        is_events = path == "/events"
+        limit = MAX_EVENTS_BODY if is_events else MAX_BODY
+        check_length(scope["headers"], limit)
+        receive = bounded(receive, limit)
+        with nullcontext() if is_open or path == "/metrics" else self.service.gate.admit(is_events):
+            handler = self._fast.get((scope["method"], path))
+            if handler is not None:
+                exchange.route = path
+                await exchange.answer(200, await handler(self.service, await read_body(receive)))
+            else:
+                scope["exchange"] = exchange
+                await self.api(scope, receive, exchange.send)
+                exchange.route = getattr(scope.get("route"), "path", "unknown")
+
+
+class Exchange:
+    """One request and its answer: the request id, the route for the metrics, and what was sent."""
+
+    def __init__(self, scope: Scope, send: Send, closing: bool) -> None:
+        self.request_id = _request_id(scope["headers"])
+        self.route = "unknown"
+        self.status = 500
+        self._send = send
+        self._started = False
+        self._headers = [(b"x-request-id", self.request_id.encode())]
+        if closing:  # so that callers open their next connection elsewhere
+            self._headers.append((b"connection", b"close"))
+
+    async def send(self, message: Message) -> None:
+        """What routes send, with this exchange's headers."""
+        if message["type"] == "http.response.start":
+            self._started = True
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *self._headers]
+        await self._send(message)
+
+    async def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+        """The whole answer as JSON."""
+        head = [JSON, (b"content-length", b"%d" % len(body)), *(headers or ())]
+        await self.send({"type": "http.response.start", "status": status, "headers": head})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def fail(self, error: ShortlistError) -> None:
+        """The error as the answer, unless a part of another one was already sent."""
+        if not self._started:
+            await self.answer(status_of(error), body_of(error, self.request_id), headers_of(error))
+
+
+def scope_of(path: str, method: str) -> str:
+    """The scope that a key needs: users' data and bundles are the administrator's."""
+    return "admin" if path.startswith(("/users/", "/bundles")) else "serve"
+
+
+def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
+    """The caller's x-request-id where it is short and harmless in a log, else one of our own."""
+    for name, value in headers:
+        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            return value.decode()
+    return secrets.token_hex(8)

@@ -1,0 +1,75 @@
+"""Bounds on what a caller may send, and on how much is in work at once."""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+from app.errors import BodyTooLarge, Overloaded
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+MAX_BODY = 64 * 1024
+MAX_EVENTS_BODY = 1024 * 1024
+
+
+class Disconnected(Exception):
+    """The caller went away before the whole request was here; nobody reads an answer."""
+
+
+class Gate:
+    """At most `limit` requests in work; events are let in up to twice as many, so they are shed last."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.in_work = 0
+
+    @contextmanager
+    def admit(self, is_events: bool) -> Iterator[None]:
+        """Hold a place while the request is in work. Raises Overloaded at once when there is none."""
+        if self.in_work >= (2 * self._limit if is_events else self._limit):
+            raise Overloaded("too many requests are in work here; try again in a second")
+        self.in_work += 1
+        try:
+            yield
+        finally:
+            self.in_work -= 1
+
+
+def check_length(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
+    """Refuse a body by its announced length, before a byte of it is read. Raises BodyTooLarge."""
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit() and (len(value) > 18 or int(value) > limit):
+            raise _too_large(limit)
+
+
+def bounded(receive: Receive, limit: int) -> Receive:
+    """The same stream, which raises BodyTooLarge once more than `limit` bytes have come."""
+    total = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > limit:
+            raise _too_large(limit)
+        return message
+
+    return receive_bounded
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body. Raises Disconnected when the caller goes away first."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts) if len(parts) > 1 else parts[0]
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than {limit // 1024} KiB")

@@ -1,0 +1,79 @@
+"""The composition root. Importing this opens nothing; `create_app` puts the service together, starting it opens it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app.errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    ShortlistError,
+    StoreDown,
+    body_of,
+    headers_of,
+    invalid,
+    status_of,
+)
+from app.feature_store.errors import FeatureStoreUnavailable
+from app.http import Http
+from app.openapi import describe
+from app.routes import bundles, events, health, metrics, recommend, similar, users
+from app.service import Service
+from app.settings import Settings
+
+ABOUT = "Personalised lists from one verified bundle, learning from each event within the session."
+
+
+def create_app(settings: Settings) -> Http:
+    """The ASGI application of one worker."""
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    api = create_api(lifespan)
+    api.state.service = service
+    return Http(api, service, fast={("POST", "/recommend"): recommend.recommend})
+
+
+def create_api(lifespan: Any = None) -> FastAPI:
+    """The routes, their errors and their description."""
+    api = FastAPI(title="Shortlist", version="1", description=ABOUT, lifespan=lifespan, redoc_url=None)
+    for module in (recommend, events, similar, users, bundles, health, metrics):
+        api.include_router(module.router)
+    for kind in (ShortlistError, RequestValidationError, HTTPException, FeatureStoreUnavailable):
+        api.add_exception_handler(kind, _failed)
+    api.openapi = lambda: describe(api)  # type: ignore[method-assign]
+    return api
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    known = _translated(error)
+    body = body_of(known, request.scope["exchange"].request_id)
+    response = Response(body, status_of(known), media_type="application/json")
+    for name, value in headers_of(known):
+        response.headers[name.decode()] = value.decode()
+    return response
+
+
+def _translated(error: Exception) -> ShortlistError:
+    """What a library raised, as an error of ours."""
+    if isinstance(error, ShortlistError):
+        return error
+    if isinstance(error, RequestValidationError):
+        places = [{**found, "loc": found["loc"][1:]} for found in error.errors()]  # without "query" or "path"
+        return invalid(places)
+    if isinstance(error, FeatureStoreUnavailable):
+        return StoreDown("the feature store does not answer; nothing is lost if you send this again with event ids")
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        return MethodNotAllowed("this route does not take that method")
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        return NotFound("there is no such route; /docs lists them")
+    return InvalidRequest("the request cannot be read")

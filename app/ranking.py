@@ -1,0 +1,41 @@
+"""Ranking: the features of each call, and one run of the graphs for all calls of a batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.call import Call
+from models.contract.features import cross_features, user_categories, user_numbers
+
+
+def rank(calls: Sequence[Call]) -> None:
+    """Give every call the ranking scores of its candidates. All calls are of one engine and have candidates."""
+    engine = calls[0].engine
+    schema = engine.bundle.schema
+    candidates = [call.candidates for call in calls if call.candidates is not None]
+    scores = engine.rank(
+        np.stack([user_categories(schema, call.state, call.request.context, call.now_ms) for call in calls]),
+        np.stack([user_numbers(schema, call.state, call.history, call.now_ms) for call in calls]),
+        [found.items for found in candidates],
+        [
+            cross_features(found.items, found.scores, call.history, engine.tables, call.now_ms)
+            for call, found in zip(calls, candidates, strict=True)
+        ],
+    )
+    for call, ranked in zip(calls, scores, strict=True):
+        if np.isfinite(ranked).any() or not len(ranked):
+            call.scores, call.served_by = ranked, "ranking"
+        else:
+            call.degraded.append("ranking")
+
+
+def best_first(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Order int64 [n]: a score that is not finite stands below every finite one; equal scores keep their order."""
+    return np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")
+
+
+def finite(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The scores with those that are not finite lowered to the lowest that is, or to 0 where none is."""
+    good = np.isfinite(scores)
+    return np.where(good, scores, scores[good].min() if good.any() else np.float32(0)).astype(np.float32)

@@ -1,0 +1,180 @@
+"""The parent of the workers: binds the port, runs the embedded Redis, starts a dead worker again, stops in order."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.feature_store.embedded import EmbeddedRedis
+from app.logs import log
+from app.settings import Settings
+from app.workers import REFUSED, live_workers
+from models.contract.bundle import BundleError
+from models.contract.versions import bundle_path, read_active
+
+POLL_S = 0.05
+MAX_BACKOFF_S = 5.0
+
+
+class CannotStart(Exception):
+    """Starting is of no use before someone changes something; the message says what."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """One worker's place: its socket, its process, and when it may be started again."""
+
+    settings: Settings
+    socket: socket.socket
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+    restarts: int = 0
+    ready_once: bool = False
+
+
+class Supervisor:
+    """`run` blocks until a signal or `stop`.  on_ready: called once with the URL, when every worker serves."""
+
+    def __init__(self, settings: Settings, on_ready: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._on_ready = on_ready
+        self._redis: EmbeddedRedis | None = None
+        self._stopping = False
+
+    def run(self) -> None:
+        """Raises CannotStart with a sentence for the operator."""
+        _check_bundle(self._settings)
+        with ExitStack() as stack:
+            sockets = _listen(self._settings)
+            for listener in sockets:
+                stack.enter_context(listener)
+            host, port = sockets[0].getsockname()[:2]
+            settings = self._settings.model_copy(update={"port": port, "redis_url": self._redis_url(stack)})
+            slots = [
+                Slot(settings.model_copy(update={"worker_index": index}), listener)
+                for index, listener in enumerate(sockets)
+            ]
+            for name in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(name, self._stop)
+            stack.callback(_stop_all, slots)  # before Redis, which entered the stack first
+            self._watch(slots, f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    def _redis_url(self, stack: ExitStack) -> str:
+        if self._settings.redis_url is not None:
+            return self._settings.redis_url
+        self._redis = stack.enter_context(EmbeddedRedis(self._settings.data_dir / "redis"))
+        return self._redis.url
+
+    def _keep_redis(self) -> None:
+        """Start the embedded Redis again if it died; until it is back, lists are made without it."""
+        if self._redis is not None and not self._redis.running:
+            log("embedded Redis died", logging.ERROR)
+            self._redis.stop()
+            self._redis.start()
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _watch(self, slots: Sequence[Slot], url: str) -> None:
+        announced = False
+        while not self._stopping:
+            self._keep_redis()
+            for slot in slots:
+                _keep_running(slot)
+            if not announced:
+                serving = {status.pid for status in live_workers(self._settings.run_dir)}
+                for slot in slots:
+                    slot.ready_once = slot.process is not None and slot.process.pid in serving
+                if all(slot.ready_once for slot in slots):
+                    announced = True
+                    self._on_ready(url)
+            time.sleep(POLL_S)
+
+
+def _keep_running(slot: Slot) -> None:
+    """Start the worker if it is not running, at growing intervals if it dies again and again."""
+    now = time.monotonic()
+    if slot.process is not None:
+        code = slot.process.poll()
+        if code is None:
+            return
+        if code == REFUSED and not slot.ready_once:
+            raise CannotStart(f"worker {slot.settings.worker_index} could not start; its last lines above say why")
+        log("worker died", logging.ERROR, worker=slot.settings.worker_index, code=code)
+        slot.process = None
+        slot.restarts = slot.restarts + 1 if now - slot.started_s < 10 else 0
+    if now - slot.started_s >= min(0.1 * 2**slot.restarts, MAX_BACKOFF_S):
+        slot.started_s = now
+        slot.process = subprocess.Popen(
+            [sys.executable, "-m", "app.worker", str(slot.socket.fileno())],
+            pass_fds=[slot.socket.fileno()],
+            # One thread each for FAISS and BLAS: set before anything is imported, since FAISS's own setting counts
+            # only for the thread that calls it.
+            env=slot.settings.environment() | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            cwd=Path(__file__).parent.parent,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which stops the workers in order
+        )
+
+
+def _stop_all(slots: Sequence[Slot]) -> None:
+    """Ask every worker to stop, and kill what is still there after its time."""
+    running = [slot.process for slot in slots if slot.process is not None and slot.process.poll() is None]
+    for process in running:
+        process.send_signal(signal.SIGTERM)
+    settings = slots[0].settings
+    deadline = time.monotonic() + settings.drain_s + settings.stop_timeout_s + 5
+    for process in running:
+        try:
+            process.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            log("worker killed", logging.ERROR, pid=process.pid)
+            process.kill()
+            process.wait()
+
+
+def _check_bundle(settings: Settings) -> None:
+    try:
+        version = read_active(settings.bundles_dir)
+        if version is None:
+            raise CannotStart(f"there is no active bundle in {settings.bundles_dir}: run `shortlist export` first")
+        if not bundle_path(settings.bundles_dir, version).is_dir():
+            raise CannotStart(
+                f"the active bundle {version} is not in {settings.bundles_dir}: export or activate another"
+            )
+    except BundleError as error:
+        raise CannotStart(str(error)) from error
+
+
+def _listen(settings: Settings) -> list[socket.socket]:
+    """One socket per worker on one port, so that the kernel spreads connections evenly; a worker that dies leaves its
+    socket, with the connections waiting there, to its successor."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    port, sockets = settings.port, []
+    try:
+        # With SO_REUSEPORT two services could share a port unnoticed; a plain socket fails if anyone listens there.
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, port))
+            port = probe.getsockname()[1]
+            probe.listen(1)
+        for _ in range(settings.workers):
+            listener = socket.socket(family, socket.SOCK_STREAM)
+            sockets.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind((settings.host, port))
+    except OSError as error:
+        for listener in sockets:
+            listener.close()
+        reason = os.strerror(error.errno) if error.errno else "the name is not known"
+        raise CannotStart(
+            f"cannot listen on {settings.host}:{settings.port}: {reason}; choose another with --host or --port"
+        ) from error
+    return sockets
