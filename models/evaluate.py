@@ -103,9 +103,14 @@ class _Evaluation:
 
     def _stack(self, num_rows: int, answer: Callable[[slice], NDArray[np.int64]]) -> NDArray[np.int64]:
         """The lists of all rows, asked for a chunk at a time so that a system may score a chunk densely."""
-        chunks = [slice(start, start + _CHUNK_ROWS) for start in range(0, num_rows, _CHUNK_ROWS)]
-        lists = np.concatenate([np.empty((0, self.ks[-1]), np.int64), *(answer(rows) for rows in chunks)])
-        if lists.size and not -1 <= lists.min() <= lists.max() < self.dataset.num_items:
+        lists = np.full((num_rows, self.ks[-1]), -1, np.int64)
+        for start in range(0, num_rows, _CHUNK_ROWS):
+            rows = slice(start, min(start + _CHUNK_ROWS, num_rows))
+            found = answer(rows)
+            if found.shape != lists[rows].shape or found.dtype != np.int64:
+                raise ValueError(f"lists are {found.dtype} {found.shape}; expected int64 {lists[rows].shape}")
+            lists[rows] = found
+        if num_rows and not -1 <= lists.min() <= lists.max() < self.dataset.num_items:
             raise ValueError(f"a list names items outside 0..{self.dataset.num_items - 1}; pad with -1")
         return lists
 
@@ -148,6 +153,8 @@ class _Evaluation:
         self, values: Mapping[str, dict[str, NDArray[np.float64]]], lists: Mapping[str, NDArray[np.int64]]
     ) -> dict[str, SystemResult]:
         """Intervals from one set of draws, so that every comparison is paired."""
+        if not values:
+            return {}
         columns = [(system, metric) for system, found in values.items() for metric in found]
         matrix = np.column_stack([values[system][metric] for system, metric in columns])
         means = dict(zip(columns, matrix.mean(axis=0), strict=True))

@@ -23,7 +23,7 @@ def item_neighbours(
     by_user = np.searchsorted(users, np.arange(num_users + 1))
     order = np.argsort(items, kind="stable")
     by_item = np.searchsorted(items[order], np.arange(num_items + 1))
-    norms = np.sqrt(np.maximum(np.diff(by_item), 1).astype(np.float64))
+    norms = np.sqrt(np.maximum(np.diff(by_item), 1).astype(np.float32))
     neighbours = np.full((num_items, limit), -1, np.int32)
     similarity = np.zeros((num_items, limit), np.float32)
     block = max(1, _BLOCK_CELLS // max(num_items, 1))
@@ -32,23 +32,28 @@ def item_neighbours(
         rows = np.arange(last - first)
         owners = users[order[by_item[first] : by_item[last]]]
         cells = np.repeat(rows, np.diff(by_item[first : last + 1])) * num_items
-        shared, positions = _expand(by_user[owners], by_user[owners + 1])
-        together = np.bincount(cells[shared] + items[positions], minlength=len(rows) * num_items)
+        together = np.bincount(
+            _add_ranges(cells, items, by_user[owners], by_user[owners + 1]), minlength=len(rows) * num_items
+        ).astype(np.float32)
         cosine = together.reshape(len(rows), num_items) / (norms[first:last, None] * norms)
         cosine[rows, np.arange(first, last)] = 0.0
         _keep_best(cosine, neighbours[first:last], similarity[first:last])
     return neighbours, similarity
 
 
-def _expand(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The positions of all ranges [start, end) one after another, and which range each comes from."""
+def _add_ranges(
+    bases: NDArray[np.int64], values: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """bases[i] + values[starts[i]:ends[i]] of every i, one after another."""
     lengths = ends - starts
-    ranges = np.repeat(np.arange(len(starts)), lengths)
-    before = np.cumsum(lengths) - lengths
-    return ranges, np.arange(len(ranges)) + (starts - before)[ranges]
+    positions = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+    positions += np.arange(len(positions))
+    sums = np.repeat(bases, lengths)
+    sums += values[positions]
+    return sums
 
 
-def _keep_best(cosine: NDArray[np.float64], neighbours: NDArray[np.int32], similarity: NDArray[np.float32]) -> None:
+def _keep_best(cosine: NDArray[np.float32], neighbours: NDArray[np.int32], similarity: NDArray[np.float32]) -> None:
     """Write each row's best positive cells into the two tables; np.argpartition would leave ties to the CPU."""
     limit = min(neighbours.shape[1], cosine.shape[1])
     border = -np.partition(-cosine, limit - 1, axis=1)[:, limit - 1 : limit]

@@ -96,7 +96,8 @@ class Report:
 
     def to_json(self) -> bytes:
         """UTF-8 JSON, indented, numbers rounded to six digits after the point."""
-        return orjson.dumps(_rounded(asdict(self)), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        return orjson.dumps(_rounded(asdict(self)), option=options)
 
 
 def _rounded(value: Any) -> Any:

@@ -76,5 +76,5 @@ def test_nobody_known_leaves_no_rows(dataset: Dataset) -> None:
 @pytest.mark.parametrize("window", [Window.test, Window.validation])
 def test_a_split_without_windows_is_refused(dataset: Dataset, window: Callable[[Dataset], Window]) -> None:
     split = replace(dataset, splits=Splits(0, 0, 0, 20 * DAY_MS, kind="leave-last-out"))
-    with pytest.raises(ValueError, match="'leave-last-out'.*prepare again"):
+    with pytest.raises(ValueError, match=r"'leave-last-out'.*prepare again"):
         window(split)
