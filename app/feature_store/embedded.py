@@ -7,10 +7,13 @@ import fcntl
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -39,6 +42,42 @@ def find_server() -> str:
     return found
 
 
+def _socket_path(folder: Path) -> Path:
+    """In the data folder; in the temporary one, under a name that follows from the folder, if that is too long."""
+    socket = folder / "redis.sock"
+    if len(os.fsencode(socket)) > MAX_SOCKET_PATH:
+        name = blake2b(os.fsencode(folder), digest_size=8).hexdigest()
+        socket = Path(tempfile.gettempdir()) / f"shortlist-{name}" / "redis.sock"
+    if len(os.fsencode(socket)) > MAX_SOCKET_PATH:
+        raise EmbeddedRedisError(f"the path {socket} is too long for a socket: set TMPDIR to a shorter one")
+    return socket
+
+
+def _try_lock(folder: Path) -> int | None:
+    """A file descriptor that holds the folder's lock; None while another process holds it."""
+    descriptor = os.open(folder / "redis.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextmanager
+def embedded_url(folder: Path) -> Iterator[str]:
+    """URL of the embedded server on `folder`: of the one that a service runs, else of one run for the block."""
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = _try_lock(folder)
+    if descriptor is None:
+        yield EmbeddedRedis(folder).url
+        return
+    os.close(descriptor)
+    with EmbeddedRedis(folder) as server:
+        yield server.url
+
+
 class EmbeddedRedis:
     """`with EmbeddedRedis(folder) as redis: redis.url`. One server a folder, held by a lock the server inherits."""
 
@@ -47,8 +86,7 @@ class EmbeddedRedis:
         self.pid_file = self.folder / "redis.pid"
         self._start_timeout_s, self._stop_timeout_s = start_timeout_s, stop_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
-        self._socket_folder: str | None = None  # made when the data folder's path is too long for a socket
-        self._socket = self.folder / "redis.sock"
+        self._socket = _socket_path(self.folder)
 
     @property
     def url(self) -> str:
@@ -75,7 +113,7 @@ class EmbeddedRedis:
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = self._lock()
         try:
-            self._choose_socket()
+            self._prepare_socket()
             self._process = subprocess.Popen(
                 self._command(),
                 stdin=subprocess.DEVNULL,
@@ -111,9 +149,6 @@ class EmbeddedRedis:
         self._process = None
         self.pid_file.unlink(missing_ok=True)
         self._socket.unlink(missing_ok=True)
-        if self._socket_folder is not None:
-            shutil.rmtree(self._socket_folder, ignore_errors=True)
-            self._socket_folder = None
 
     def kill(self) -> None:
         """SIGKILL, as a crash would end it; `start` brings it back with what was acknowledged."""
@@ -131,24 +166,18 @@ class EmbeddedRedis:
 
     def _lock(self) -> int:
         """A locked file descriptor. Raises EmbeddedRedisError while a server holds it."""
-        descriptor = os.open(self.folder / "redis.lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return descriptor
-            except BlockingIOError:
-                pid = self._live_pid()
-                # a killed server's child that rewrites the append-only file holds the lock for a moment longer
-                if pid is None and time.monotonic() < deadline:
-                    time.sleep(POLL_S)
-                    continue
-                os.close(descriptor)
+        while (descriptor := _try_lock(self.folder)) is None:
+            pid = self._live_pid()
+            # a killed server's child that rewrites the append-only file holds the lock for a moment longer
+            if pid is not None or time.monotonic() >= deadline:
                 who = f"pid {pid}, from {self.pid_file}" if pid else f"no live pid in {self.pid_file}"
                 raise EmbeddedRedisError(
                     f"another Redis runs on {self.folder} ({who}). Stop the service that owns it"
                     + (f", or that process alone: kill {pid}" if pid else "")
-                ) from None
+                )
+            time.sleep(POLL_S)
+        return descriptor
 
     def _live_pid(self) -> int | None:
         try:
@@ -158,13 +187,12 @@ class EmbeddedRedis:
             return None
         return pid
 
-    def _choose_socket(self) -> None:
-        self._socket = self.folder / "redis.sock"
-        if len(os.fsencode(self._socket)) > MAX_SOCKET_PATH:
-            self._socket_folder = tempfile.mkdtemp(prefix="shortlist-")
-            self._socket = Path(self._socket_folder) / "redis.sock"
-        if len(os.fsencode(self._socket)) > MAX_SOCKET_PATH:
-            raise EmbeddedRedisError(f"the path {self._socket} is too long for a socket: set TMPDIR to a shorter one")
+    def _prepare_socket(self) -> None:
+        parent = self._socket.parent
+        if parent != self.folder:
+            parent.mkdir(mode=0o700, exist_ok=True)
+            if parent.lstat().st_uid != os.getuid() or stat.S_IMODE(parent.lstat().st_mode) != 0o700:
+                raise EmbeddedRedisError(f"{parent} belongs to someone else or is open to others: remove it")
         self._socket.unlink(missing_ok=True)
 
     def _command(self) -> list[str]:
