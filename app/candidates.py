@@ -6,18 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.call import Call
-from models.contract.candidates import (
-    NEIGHBOURS,
-    NUM_RANKED,
-    OWN_FREQUENT,
-    POPULAR,
-    USER_VECTOR,
-    Candidates,
-    merge,
-    neighbours_of_recent,
-    own_frequent,
-    quota,
-)
+from models.contract.candidates import NUM_RANKED, POPULAR, USER_VECTOR, Candidates, from_history, merge
 
 MARGIN = 50
 
@@ -39,16 +28,9 @@ def personal_candidates(call: Call) -> Candidates:
     assert call.user_vector is not None
     engine, history = call.engine, call.history
     limit = max(NUM_RANKED, call.request.k + MARGIN)
-    found = [
-        (NEIGHBOURS, neighbours_of_recent(history, engine.tables, engine.bundle.num_items)),
-        (POPULAR, engine.bundle.popular),
-    ]
-    if call.request.include_seen:
-        found.insert(0, (OWN_FREQUENT, own_frequent(history, call.now_ms, len(history))))
-    sources = [
-        (source, items[call.allowed[items]][: quota(source, call.request.include_seen, limit)])
-        for source, items in found
-    ]
+    sources = from_history(
+        history, engine.tables, engine.bundle.popular, call.allowed, call.request.include_seen, limit, call.now_ms
+    )
     sources.append((USER_VECTOR, engine.nearest(call.user_vector, call.allowed, limit)))
     return merge(sources, call.user_vector, engine.bundle.item_vectors, limit)
 

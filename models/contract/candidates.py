@@ -62,6 +62,25 @@ def neighbours_of_recent(history: History, tables: ItemTables, limit: int) -> ND
     return ranked[ranked >= 0][:limit]
 
 
+def from_history(
+    history: History,
+    tables: ItemTables,
+    popular: NDArray[np.int64],
+    allowed: NDArray[np.bool_],
+    include_seen: bool,
+    limit: int,
+    now_ms: int,
+) -> list[tuple[int, NDArray[np.int64]]]:
+    """What the sources other than the user vector bring to `limit` candidates, each its share, in order of precedence.
+
+    popular: int64 [p], best first.  allowed: bool [N], the items that may be answered.
+    """
+    found = [(NEIGHBOURS, neighbours_of_recent(history, tables, len(tables.neighbours))), (POPULAR, popular)]
+    if include_seen:
+        found.insert(0, (OWN_FREQUENT, own_frequent(history, now_ms, len(history))))
+    return [(source, items[allowed[items]][: int(QUOTAS[include_seen][source] * limit)]) for source, items in found]
+
+
 def merge(
     sources: Sequence[tuple[int, NDArray[np.int64]]],
     user_vector: NDArray[np.float32] | None,
@@ -79,11 +98,6 @@ def merge(
     items, codes = items[first], codes[first]
     scores = np.zeros(len(items), np.float32) if user_vector is None else item_vectors[items] @ user_vector
     return Candidates(items, scores, codes)
-
-
-def quota(source: int, include_seen: bool, limit: int) -> int:
-    """How many of `limit` candidates the source may bring."""
-    return int(QUOTAS[include_seen].get(source, 0.0) * limit)
 
 
 def reasons(

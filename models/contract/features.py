@@ -54,9 +54,7 @@ def user_numeric_names(schema: Schema) -> list[str]:
     return [*USER_NUMERIC, *(feature.name for feature in schema.numeric("user"))]
 
 
-def user_categories(
-    schema: Schema, state: UserState | None, context: dict[str, str], now_ms: int
-) -> NDArray[np.int64]:
+def user_categories(schema: Schema, state: UserState | None, context: dict[str, str], now_ms: int) -> NDArray[np.int64]:
     """Codes int64 [Fu] of the static user features, then of the context features; 0 is missing, unknown or expired."""
     static = {name: str(value) for name, value in _fresh(schema, state, now_ms).items()}
     return np.concatenate(
@@ -191,11 +189,10 @@ def recent_distinct(history: History, limit: int) -> tuple[NDArray[np.int64], ND
 
 def _activity(state: UserState | None, history: History, now_ms: int) -> tuple[float, float]:
     """Interactions ever, and in the newest 28 UTC days, from the counters; without a state, from the history."""
-    if state is None or not len(state.counter_days):
+    if state is None or not len(state.counters):
         return float(len(history)), float(np.count_nonzero(history.times_ms > now_ms - 28 * DAY_MS))
-    total = state.counter_counts[state.counter_days == 0].sum()
-    recent = state.counter_counts[state.counter_days > now_ms // DAY_MS - 28].sum()
-    return float(total), float(recent)
+    days, counts = state.counters["day"], state.counters["count"]
+    return float(counts[days == 0].sum()), float(counts[days > now_ms // DAY_MS - 28].sum())
 
 
 def _fresh(schema: Schema, state: UserState | None, now_ms: int) -> dict[str, str | float]:

@@ -1,0 +1,119 @@
+"""Training batches of the retrieval model: windows of histories, the moments asked about, and their targets."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.data.dataset import Interactions
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """history int64 [B, L] (item_index + 1, 0 is padding, newest last), set_ordinal int64 [B, L] (1 is the newest set
+    of the window), targets int64 [B, L] item indices, weights float32 [B, L] (0 where there is nothing to learn).
+
+    The moment asked about at position p is set_ordinal[p]: its query sees strictly earlier sets only.
+    """
+
+    history: NDArray[np.int64]
+    set_ordinal: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+
+class HistoryWindows:
+    """Windows over every user's interactions, oldest first, with a fresh random order inside each set of equal times.
+
+    A target is an interaction of the same user from the set itself up to `horizon_days` after it: with 0 days, of the
+    set itself, which is next-item training; with more, what the user goes on to take (the dense all-action loss of
+    PinnerFormer, Pancha et al. 2022).  Interactions with an item the user had before the moment weigh `repeat_weight`.
+    """
+
+    def __init__(
+        self,
+        interactions: Interactions,
+        length: int,
+        horizon_days: float = 0.0,
+        repeat_weight: float = 1.0,
+    ) -> None:
+        """interactions: sorted by (user_index, time_ms)."""
+        self._items = interactions.item_index.astype(np.int64)
+        user, time = interactions.user_index.astype(np.int64), interactions.time_ms
+        self.length, self.repeat_weight = length, repeat_weight
+        size = len(user)
+        if not size:
+            raise ValueError("no interactions to train on: the training window is empty")
+        new_user = np.r_[True, user[1:] != user[:-1]]
+        new_set = new_user | np.r_[True, time[1:] != time[:-1]]
+        self._set = np.cumsum(new_set) - 1  # global number of the set, ascending in time within a user
+        starts = np.flatnonzero(new_set)
+        self._set_start = starts[self._set]
+        span = int(time.max() - time.min()) + int(horizon_days * DAY_MS) + 1
+        key = user * span + (time - time.min())  # one ascending key: users never overlap
+        same_user_end = np.r_[np.flatnonzero(new_user)[1:], size][np.cumsum(new_user) - 1]
+        until = np.searchsorted(key, key + int(horizon_days * DAY_MS), side="right")
+        self._target_end = np.minimum(until, same_user_end)
+        self._user_start = np.flatnonzero(new_user)[np.cumsum(new_user) - 1]
+        self._first = _first_occurrence(user, self._items)
+        self._ends = _window_ends(self._user_start, same_user_end, length)
+
+    def __len__(self) -> int:
+        """Windows of one epoch."""
+        return len(self._ends)
+
+    def epoch(self, batch_size: int, rng: np.random.Generator) -> "list[NDArray[np.int64]]":
+        """The windows' end positions in random order, split into batches."""
+        order = rng.permutation(self._ends)
+        return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+    def batch(self, ends: NDArray[np.int64], rng: np.random.Generator) -> Batch:
+        """The windows that end just before the given positions, each moved at random by up to half its length."""
+        ends = self._jitter(ends, rng)
+        positions = ends[:, None] - self.length + np.arange(self.length)
+        starts = self._user_start[ends - 1]
+        real = positions >= starts[:, None]
+        safe = np.where(real, positions, ends[:, None] - 1)
+        order = np.lexsort((rng.random(safe.shape), self._set[safe], real), axis=-1)  # shuffle inside each set
+        safe, real = np.take_along_axis(safe, order, 1), np.take_along_axis(real, order, 1)
+        newest = self._set[ends - 1]
+        ordinal = np.where(real, _dense_from_newest(self._set[safe], newest), 0)
+        low, high = self._set_start[safe], self._target_end[safe]
+        chosen = low + (rng.random(low.shape) * (high - low)).astype(np.int64)
+        repeat = self._first[chosen] < low
+        # The oldest set of a window sees nothing of what came before it: it teaches only at the start of a user.
+        oldest = (self._set[safe] == self._set[safe[:, :1]]) | ~real
+        starts_user = (positions[:, :1] <= starts[:, None]) & real
+        usable = real & (~oldest | starts_user)
+        weights = np.where(usable, np.where(repeat, self.repeat_weight, 1.0), 0.0).astype(np.float32)
+        return Batch(np.where(real, self._items[safe] + 1, 0), ordinal, self._items[chosen], weights)
+
+    def _jitter(self, ends: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        shift = rng.integers(0, self.length // 2 + 1, len(ends))
+        room = np.maximum(ends - self.length - self._user_start[ends - 1], 0)
+        return ends - np.minimum(shift, room)
+
+
+def _first_occurrence(user: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each interaction the position of the user's first interaction with that item."""
+    key = user * (int(items.max()) + 1) + items
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
+def _window_ends(user_start: NDArray[np.int64], user_end: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Ends of windows that cover every user from the newest interaction backwards."""
+    begins = np.unique(user_start)
+    ends = user_end[begins]
+    counts = -(-(ends - begins) // length)
+    which = np.repeat(np.arange(len(begins)), counts)
+    number = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+    windows: NDArray[np.int64] = ends[which] - number * length
+    return windows
+
+
+def _dense_from_newest(sets: NDArray[np.int64], newest: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Set numbers are consecutive within a user, so the ordinal from the newest is a difference."""
+    return newest[:, None] - sets + 1

@@ -1,0 +1,172 @@
+"""SASRec (Kang and McAuley 2018) for histories whose interactions come in sets of equal time.
+
+A causal Transformer reads the history; a query placed after the newest set becomes the user vector. No position
+attends to its own set, since a basket's order says nothing. Where every set has one item this is SASRec: the query
+then starts from the newest item and attends to all before it.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MAX_DISTANCE = 64  # set distances beyond share one bias
+
+
+class SasRecConfig(NamedTuple):
+    dim: int = 64
+    layers: int = 2
+    heads: int = 2
+    history_length: int = 100
+    dropout: float = 0.2
+    id_dropout: float = 0.1
+
+
+class ItemInputs(NamedTuple):
+    """codes: int64 [N, F], categorical features.  sizes: vocabulary size of each.  log_popularity: float32 [N]."""
+
+    codes: Tensor
+    sizes: list[int]
+    log_popularity: Tensor
+
+
+class ItemEncoder(nn.Module):
+    """Item vector = id embedding + the sum of its feature embeddings. In training the id is dropped at times, so
+    that features alone make a usable vector for an item nobody has touched.
+
+    The last dimension is a learned multiple of the item's log-popularity and meets a constant in the user vector: an
+    untrained model ranks by popularity, and a new item is simply unpopular.
+    """
+
+    def __init__(self, features: "ItemInputs", config: SasRecConfig) -> None:
+        super().__init__()
+        num_items, feature_codes, feature_sizes = len(features.codes), features.codes, features.sizes
+        self.ids = nn.Embedding(num_items, config.dim)
+        self.features = nn.ModuleList(nn.Embedding(size, config.dim) for size in feature_sizes)
+        self.id_dropout = config.id_dropout
+        self.codes: Tensor
+        self.log_popularity: Tensor
+        self.register_buffer("codes", feature_codes.long(), persistent=False)
+        self.register_buffer("log_popularity", features.log_popularity.float(), persistent=False)
+        self.popularity_weight = nn.Parameter(torch.ones(()))
+        for table in [self.ids, *self.features]:
+            nn.init.normal_(table.weight, std=0.02 if table is self.ids else 0.05)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """items int64 [...] -> vectors [..., d]."""
+        vectors = self.ids(items)
+        if self.training and self.id_dropout and len(self.features):
+            kept = torch.rand(items.shape, device=items.device) >= self.id_dropout
+            vectors = vectors * kept.unsqueeze(-1)
+        codes = self.codes[items]
+        for position, table in enumerate(self.features):
+            vectors = vectors + table(codes[..., position])
+        popularity = self.popularity_weight * self.log_popularity[items]
+        return torch.cat([vectors[..., :-1], popularity.unsqueeze(-1)], -1)
+
+    def all_items(self) -> Tensor:
+        """Vectors of the whole catalogue [N, d]."""
+        return self(torch.arange(self.ids.num_embeddings, device=self.codes.device))
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose keys carry a learned bias by set distance, and one learned key to rest on.
+
+    The resting key keeps the softmax defined where a position has nothing before it: an empty history has a vector.
+    """
+
+    def __init__(self, config: SasRecConfig) -> None:
+        super().__init__()
+        self.heads, self.dim = config.heads, config.dim
+        self.query = nn.Linear(config.dim, config.dim)
+        self.key = nn.Linear(config.dim, config.dim)
+        self.value = nn.Linear(config.dim, config.dim)
+        self.out = nn.Linear(config.dim, config.dim)
+        self.distance_bias = nn.Parameter(torch.zeros(MAX_DISTANCE + 1, config.heads))
+        self.rest_key = nn.Parameter(torch.randn(1, config.heads, 1, config.dim // config.heads) * 0.02)
+        self.rest_value = nn.Parameter(torch.zeros(1, config.heads, 1, config.dim // config.heads))
+
+    def forward(self, queries: Tensor, content: Tensor, distance: Tensor, allowed: Tensor) -> Tensor:
+        """queries [B, q, d], content [B, L, d], distance int64 [B, q, L] in 0..MAX_DISTANCE, allowed bool [B, q, L]."""
+        batch, num_queries = queries.shape[0], queries.shape[1]
+        q = self._split(self.query(queries))  # [B, h, q, d/h]
+        k = torch.cat([self.rest_key.expand(batch, -1, -1, -1), self._split(self.key(content))], 2)
+        v = torch.cat([self.rest_value.expand(batch, -1, -1, -1), self._split(self.value(content))], 2)
+        bias = self.distance_bias[distance].masked_fill(~allowed.unsqueeze(-1), -1e4)  # [B, q, L, h]
+        bias = F.pad(bias.permute(0, 3, 1, 2), (1, 0))  # the resting key has no distance: [B, h, q, 1 + L]
+        weights = torch.softmax(q @ k.transpose(-1, -2) / (self.dim // self.heads) ** 0.5 + bias, -1)
+        mixed = (weights @ v).transpose(1, 2).reshape(batch, num_queries, self.dim)
+        out: Tensor = self.out(mixed)
+        return out
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], x.shape[1], self.heads, self.dim // self.heads).transpose(1, 2)
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward, each with a residual."""
+
+    def __init__(self, config: SasRecConfig) -> None:
+        super().__init__()
+        self.norm_attention, self.norm_feed = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
+        self.attention = Attention(config)
+        self.up, self.down = nn.Linear(config.dim, 2 * config.dim), nn.Linear(2 * config.dim, config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, queries: Tensor, content: Tensor, distance: Tensor, allowed: Tensor) -> Tensor:
+        normed = self.norm_attention(content)
+        asking = normed if queries is content else self.norm_attention(queries)
+        x = queries + self.dropout(self.attention(asking, normed, distance, allowed))
+        fed: Tensor = self.down(self.dropout(F.relu(self.up(self.norm_feed(x)))))
+        return x + self.dropout(fed)
+
+
+class SasRec(nn.Module):
+    """history and set ordinals -> user vector. See `models.contract.history.tower_input` for the input."""
+
+    def __init__(self, items: ItemInputs, config: SasRecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.items = ItemEncoder(items, config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.start = nn.Parameter(torch.zeros(config.dim))  # what a query starts from when nothing came before
+        self.norm = nn.LayerNorm(config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, history: Tensor, set_ordinal: Tensor) -> Tensor:
+        """history int64 [B, L], item_index + 1 with 0 as padding; set_ordinal int64 [B, L] -> user vectors [B, d]."""
+        now = torch.zeros_like(set_ordinal[:, :1])
+        vectors: Tensor = self.user_vectors(history, set_ordinal, now)[:, 0]
+        return vectors
+
+    def user_vectors(self, history: Tensor, set_ordinal: Tensor, moments: Tensor) -> Tensor:
+        """User vectors [B, q, d] at several moments of each history: moment m int64 [B, q] sees the sets whose
+        ordinal is greater than m (0 sees all)."""
+        content = self._content(history)
+        real = history > 0
+        distance, allowed = _relation(set_ordinal, set_ordinal, real)
+        own = torch.eye(history.shape[1], dtype=torch.bool, device=history.device)
+        for block in self.blocks[:-1]:
+            content = block(content, content, distance, allowed | own)
+        distance, allowed = _relation(moments, set_ordinal, real)
+        newest: Tensor = (distance == 1) & allowed  # [B, q, L], the set just before the moment
+        share = newest / newest.sum(-1, keepdim=True).clamp(min=1)
+        queries = self.start + share.to(content.dtype) @ content
+        vectors: Tensor = self.norm(self.blocks[-1](queries, content, distance, allowed))
+        return torch.cat([vectors[..., :-1], torch.ones_like(vectors[..., :1])], -1)
+
+    def item_vectors(self) -> Tensor:
+        """Vectors of the whole catalogue [N, d]; a score is an inner product with a user vector."""
+        return self.items.all_items()
+
+    def _content(self, history: Tensor) -> Tensor:
+        vectors = self.items((history - 1).clamp(min=0)) * self.config.dim**0.5
+        content: Tensor = self.dropout(vectors * (history > 0).unsqueeze(-1))
+        return content
+
+
+def _relation(from_ordinal: Tensor, to_ordinal: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance in sets int64 [B, q, L], clipped, and whether the key is of a strictly earlier set, bool [B, q, L]."""
+    gap = to_ordinal.unsqueeze(1) - from_ordinal.unsqueeze(2)
+    return gap.clamp(0, MAX_DISTANCE), (gap > 0) & real.unsqueeze(1)
