@@ -64,7 +64,8 @@ class Report(BaseModel):
         yield "interactions kept", f"{self.num_interactions:,}"
         for part, count in self.parts.items():
             yield f"of these in {part}", f"{count:,}"
-        yield "time", f"{_utc(self.first_time_ms)} to {_utc(self.last_time_ms)}"
+        yield "first time", _utc(self.first_time_ms)
+        yield "last time", _utc(self.last_time_ms)
 
 
 def _utc(time_ms: int) -> str:

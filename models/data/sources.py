@@ -11,10 +11,10 @@ import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
 from models.data.config_errors import suggestion
+from models.data.csv_files import read_csv
 from models.data.errors import SourceError
 
 _FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
-_PACKED = (".gz", ".zst")
 
 
 def connect(scratch: Path) -> Backend:
@@ -42,19 +42,11 @@ def read_source(connection: Backend, path: str, text_columns: Iterable[str] | No
     kinds = {_kind(file) for file in files}
     if len(kinds) > 1:
         raise SourceError(f"{path}: names both Parquet and CSV files; keep one kind")
-    names = [str(file) for file in files]
     try:
         if kinds == {"parquet"}:
-            return connection.read_parquet(names)
-        if text_columns is None:
-            lines = connection.read_csv(names, all_varchar=True)
-        else:
-            header = connection.read_csv(names, all_varchar=True).columns
-            types = {column: "VARCHAR" for column in text_columns if column in header}
-            lines = connection.read_csv(names, types=types, sample_size=-1)
-        # A table of its own: DuckDB pushes casts down into the CSV reader, where TRY_CAST fails instead of giving NULL.
-        return connection.create_table(ibis.util.gen_name("csv"), lines, temp=True)
-    except (duckdb.Error, ibis.common.exceptions.IbisError) as error:
+            return connection.read_parquet([str(file) for file in files])
+        return read_csv(connection, files, text_columns)
+    except (OSError, UnicodeDecodeError, duckdb.Error, ibis.common.exceptions.IbisError) as error:
         raise SourceError(f"{path}: cannot be read: {' '.join(str(error).splitlines()[:3])}") from error
 
 
@@ -74,10 +66,7 @@ def id_column(table: ir.Table, path: str, column: str) -> ir.StringColumn:
 
 
 def _kind(file: Path) -> str:
-    name = file.name.lower()
-    for suffix in _PACKED:
-        name = name.removesuffix(suffix)
-    kind = _FORMATS.get(Path(name).suffix)
+    kind = _FORMATS.get(Path(file.name.lower().removesuffix(".gz")).suffix)
     if kind is None:
         raise SourceError(f"{file}: unknown kind of file; Parquet (.parquet) and CSV (.csv, .csv.gz) can be read")
     return kind

@@ -68,7 +68,7 @@ def _leave_last_out(interactions: ir.Table, seed: int) -> ir.IntegerValue:
     # Equal times are a set: which of them is last is drawn, not taken from the order of ids.
     newest_first = ibis.window(
         group_by="user_id",
-        order_by=[ibis.desc("time_ms"), _draw(interactions, seed), *interactions.columns],
+        order_by=[interactions.time_ms.desc(), _draw(interactions, seed), *interactions.columns],
     )
     place = ibis.row_number().over(newest_first)
     enough = interactions.count().over(ibis.window(group_by="user_id")) >= _MIN_FOR_LEAVE_OUT
