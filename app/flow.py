@@ -28,24 +28,24 @@ class Flow:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._times = StageTimes(clock, observe)
+        self.times = StageTimes(clock, observe)
 
     def run(self, calls: Sequence[Call]) -> list[Recommendation]:
         """One answer per call, in order. All calls are of one engine."""
         for call in calls:
             read_user(call)
         if personal := self._that_fit("retrieval", [call for call in calls if len(call.history)]):
-            with self._times.timed("retrieval"):
+            with self.times.timed("retrieval"):
                 retrieve(personal)
         if ranked := self._that_fit("ranking", [call for call in calls if call.served_by == "retrieval"]):
-            with self._times.timed("ranking"):
+            with self.times.timed("ranking"):
                 rank(ranked)
-        with self._times.timed("answer"):
+        with self.times.timed("answer"):
             return [self._finish(call) for call in calls]
 
     def _that_fit(self, stage: Degraded, calls: Sequence[Call]) -> list[Call]:
         """The calls with time left for this stage; of the others, `degraded` says that it was left out."""
-        end_s = self._clock() + self._times.p95(stage)
+        end_s = self._clock() + self.times.p95(stage)
         for call in calls:
             if call.deadline_s < end_s:
                 call.degraded.append(stage)

@@ -82,8 +82,10 @@ class Http:
                 await exchange.answer(200, await handler(self.service, await read_body(receive)))
             else:
                 scope["exchange"] = exchange
-                await self.api(scope, receive, exchange.send)
-                exchange.route = getattr(scope.get("route"), "path", "unknown")
+                try:
+                    await self.api(scope, receive, exchange.send)
+                finally:
+                    exchange.route = getattr(scope.get("route"), "path_format", "unknown")
 
 
 class Exchange:

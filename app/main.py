@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.errors import (
+    Internal,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -48,7 +49,7 @@ def create_api(lifespan: Any = None) -> FastAPI:
     api = FastAPI(title="Shortlist", version="1", description=ABOUT, lifespan=lifespan, redoc_url=None)
     for module in (recommend, events, similar, users, bundles, health, metrics):
         api.include_router(module.router)
-    for kind in (ShortlistError, RequestValidationError, HTTPException, FeatureStoreUnavailable):
+    for kind in (ShortlistError, RequestValidationError, HTTPException, FeatureStoreUnavailable, Exception):
         api.add_exception_handler(kind, _failed)
     api.openapi = lambda: describe(api)  # type: ignore[method-assign]
     return api
@@ -76,4 +77,6 @@ def _translated(error: Exception) -> ShortlistError:
         return MethodNotAllowed("this route does not take that method")
     if isinstance(error, HTTPException) and error.status_code == 404:
         return NotFound("there is no such route; /docs lists them")
-    return InvalidRequest("the request cannot be read")
+    if isinstance(error, HTTPException):
+        return InvalidRequest("the request cannot be read")
+    return Internal("something went wrong here; the log has it under this request id")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 WRITE_EVERY_S = 1.0
@@ -17,6 +17,7 @@ class Metrics:
     """The counters of one worker, made anew at its start; so a restart is a counter reset, as Prometheus expects."""
 
     def __init__(self, worker: int) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a start time per series would double them
         self.worker = str(worker)
         self.registry = CollectorRegistry()
         self._requests = self._counter("requests", "Requests by route and status.", "route", "status")

@@ -1,0 +1,56 @@
+"""The engine against NumPy on the bundle's own vectors."""
+
+import numpy as np
+import pytest
+
+from app.engine import Engine
+from models.contract.history import EMPTY, History
+
+RNG = np.random.default_rng(3)
+
+
+def history(*items: int) -> History:
+    return EMPTY.extended(items, 1_000_000)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9, 0.5, 0.2, 0.02, 0.0])
+def test_nearest_finds_exactly_the_best_allowed_items_however_few_there_are(engine: Engine, share: float) -> None:
+    """Against brute force over the allowed items, through the index and, for few items, beside it."""
+    allowed = RNG.random(engine.bundle.num_items) < share
+    user_vector = RNG.normal(size=engine.bundle.item_vectors.shape[1]).astype(np.float32)
+    scores = np.where(allowed, engine.bundle.item_vectors @ user_vector, -np.inf)
+    for limit in (1, 7, 120, 500):
+        expected = np.argsort(-scores)[: min(limit, int(allowed.sum()))]
+        assert engine.nearest(user_vector, allowed, limit).tolist() == expected.tolist()
+
+
+def test_an_index_that_holds_the_allowed_items_back_is_made_up_for(engine: Engine) -> None:
+    """Everything near the user is forbidden, so what the index brings does not suffice."""
+    user_vector = engine.bundle.item_vectors[0]
+    scores = engine.bundle.item_vectors @ user_vector
+    allowed = scores < np.median(scores)
+    expected = np.argsort(-np.where(allowed, scores, -np.inf))[:5]
+    assert engine.nearest(user_vector, allowed, 5).tolist() == expected.tolist()
+
+
+def test_user_vectors_are_the_same_alone_and_in_a_batch(engine: Engine) -> None:
+    """To the last bit of a float32, which a sum over another memory layout may turn."""
+    histories = [history(*RNG.integers(0, 120, size).tolist()) for size in (1, 3, 20, 50)]
+    together = engine.user_vectors(histories)
+    assert together.shape == (4, 8)
+    for one, row in zip(histories, together, strict=True):
+        np.testing.assert_array_max_ulp(engine.user_vectors([one])[0], row, maxulp=4)
+
+
+def test_ranking_scores_are_bitwise_the_same_alone_and_in_a_batch(engine: Engine) -> None:
+    sizes, columns = (5, 1, 9), len(engine.bundle.manifest.ranking.cross_features)
+    codes = RNG.integers(0, 2, (3, 2))
+    numbers = RNG.normal(size=(3, 6)).astype(np.float32)
+    items = [RNG.permutation(120)[:size] for size in sizes]
+    cross = [RNG.normal(size=(size, columns)).astype(np.float32) for size in sizes]
+    together = engine.rank(codes, numbers, items, cross)
+    assert [len(scores) for scores in together] == list(sizes)
+    for row in range(3):
+        one = slice(row, row + 1)
+        alone = engine.rank(codes[one], numbers[one], items[one], cross[one])[0]
+        assert alone.tobytes() == together[row].tobytes()

@@ -1,0 +1,151 @@
+"""Filters: what they let through, and that they agree with a comparison of each item in plain Python."""
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from app.errors import InvalidRequest, invalid
+from app.filters import Columns, MaskCache, allowed_items, check_filter, filter_mask
+from app.query import Filter, Node
+
+READER: TypeAdapter[Node] = TypeAdapter(Filter)
+COLUMNS: Columns = {
+    "brand": (np.array([0, 1, -1, 0], np.int32), ["own", "national"]),
+    "organic": (np.array([0, 1, 0, 1], np.int32), [False, True]),
+    "aisle": (np.array([0, 1, 2, -1], np.int32), [1, 2.5, "1"]),
+}
+VALUES: dict[str, list[Any]] = {
+    "brand": ["own", "national", None, "own"],
+    "organic": [False, True, False, True],
+    "aisle": [1, 2.5, "1", None],
+}
+
+
+def read(text: str | bytes) -> Node:
+    return READER.validate_json(text, strict=True)
+
+
+def mask(text: str) -> list[bool]:
+    return filter_mask(read(text), COLUMNS).tolist()
+
+
+def test_each_form_of_the_grammar() -> None:
+    assert mask('{"field": "brand", "eq": "own"}') == [True, False, False, True]
+    assert mask('{"field": "brand", "in": ["national", "none such"]}') == [False, True, False, False]
+    assert mask('{"all": [{"field": "brand", "eq": "own"}, {"field": "organic", "eq": true}]}') == [0, 0, 0, 1]
+    assert mask('{"any": [{"field": "brand", "eq": "national"}, {"field": "aisle", "eq": "1"}]}') == [0, 1, 1, 0]
+
+
+def test_true_is_not_1_and_a_number_is_not_its_text_and_1_is_1_point_0() -> None:
+    assert mask('{"field": "organic", "eq": 1}') == [False] * 4
+    assert mask('{"field": "aisle", "eq": true}') == [False] * 4
+    assert mask('{"field": "aisle", "eq": 1.0}') == [True, False, False, False]
+    assert mask('{"field": "aisle", "eq": "1"}') == [False, False, True, False]
+
+
+def _conditions() -> st.SearchStrategy[dict[str, Any]]:
+    values = st.sampled_from(["own", "national", "x", True, False, 1, 1.0, 2.5, 0, "1"])
+    names = st.sampled_from(sorted(COLUMNS))
+    leaf = st.fixed_dictionaries({"field": names, "eq": values}) | st.fixed_dictionaries(
+        {"field": names, "in": st.lists(values, min_size=1, max_size=4)}
+    )
+    return st.recursive(
+        leaf,
+        lambda inner: (
+            st.fixed_dictionaries({"all": st.lists(inner, min_size=1, max_size=3)})
+            | st.fixed_dictionaries({"any": st.lists(inner, min_size=1, max_size=3)})
+        ),
+        max_leaves=6,
+    )
+
+
+def _holds(parts: dict[str, Any], item: int) -> bool:
+    if "all" in parts:
+        return all(_holds(part, item) for part in parts["all"])
+    if "any" in parts:
+        return any(_holds(part, item) for part in parts["any"])
+    value = VALUES[parts["field"]][item]
+    wanted = parts.get("in", [parts.get("eq")])
+    numbers = (int, float)
+    return any(
+        value == other and (type(value) is type(other) or (type(value) in numbers and type(other) in numbers))
+        for other in wanted
+    )
+
+
+@given(_conditions())
+def test_the_mask_is_what_comparing_each_item_gives(parts: dict[str, Any]) -> None:
+    try:
+        parsed = read(orjson.dumps(parts))
+    except ValueError:  # deeper than allowed
+        return
+    assert filter_mask(parsed, COLUMNS).tolist() == [_holds(parts, item) for item in range(4)]
+
+
+def _nested(depth: int) -> str:
+    return '{"all": [' * (depth - 1) + '{"field": "brand", "eq": 1}' + "]}" * (depth - 1)
+
+
+def _wide(conditions: int) -> bytes:
+    half = [{"field": "brand", "eq": n} for n in range(conditions // 2)]
+    return orjson.dumps({"any": [{"all": half}, {"all": [*half, *([half[0]] if conditions % 2 else [])]}]})
+
+
+def test_the_limits_of_depth_and_size_are_exact() -> None:
+    read(_nested(5))
+    read(_wide(64))
+    read(orjson.dumps({"field": "brand", "in": list(range(1024))}))
+    for text in (_nested(6), _wide(65), orjson.dumps({"field": "brand", "in": list(range(1025))})):
+        with pytest.raises(ValueError, match=r"deeper than 5|more than 64|at most 1024"):
+            read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("{}", "body"),
+        ('{"field": "brand"}', "body"),
+        ('{"field": "brand", "eq": null}', "eq"),
+        ('{"field": "brand", "eq": [1]}', "eq"),
+        ('{"field": "brand", "eq": NaN}', "eq"),
+        ('{"field": "brand", "eq": 1, "in": [1]}', "eq"),
+        ('{"field": 3, "eq": 1}', "field"),
+        ('{"all": []}', "all"),
+        ('{"all": [{"any": [{"field": "brand", "in": [1, -Infinity]}]}]}', "all[0].any[0].in[1]"),
+        ('{"all": [{"field": "brand", "lt": 3}]}', "all[0]"),
+    ],
+)
+def test_a_filter_outside_the_grammar_is_refused_with_the_place(text: str, field: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        read(text)
+    assert invalid(caught.value.errors()).details[0]["field"] == field  # type: ignore[attr-defined]
+
+
+def test_an_unknown_column_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InvalidRequest, match="'colour' is unknown to the active bundle; known: aisle, brand, organic"):
+        check_filter(read('{"any": [{"field": "colour", "eq": 1}]}'), sorted(COLUMNS))
+
+
+def test_allowed_is_the_mask_without_what_was_removed() -> None:
+    mask = np.array([True, True, False, True])
+    assert allowed_items(4, mask, [np.array([1, -1]), np.empty(0, np.int64)]).tolist() == [True, False, False, True]
+    assert mask.tolist() == [True, True, False, True]
+    assert allowed_items(3, None, []).tolist() == [True] * 3
+
+
+def test_the_cache_gives_the_same_mask_again_and_forgets_the_oldest_when_full() -> None:
+    first, second, third = (read(f'{{"field": "brand", "eq": "{value}"}}') for value in ("own", "national", "x"))
+    size = 4 + len(first.model_dump_json())
+    cache = MaskCache(COLUMNS, 2 * size + 5 + 5)  # "national" is 5 characters longer than "own"
+    kept, dropped = cache.mask(first), cache.mask(second)
+    assert cache.mask(first) is kept
+    cache.mask(third)
+    assert cache.mask(first) is kept
+    assert cache.mask(second) is not dropped
+    assert cache.mask(second).tolist() == dropped.tolist()
+    assert MaskCache(COLUMNS, 0).mask(first).tolist() == kept.tolist()

@@ -1,0 +1,273 @@
+"""The flow, on a tiny bundle whose structure is planted: what a list holds, and what it never holds."""
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from app.call import Call, read_user, resolve_items
+from app.engine import Engine
+from app.errors import InvalidRequest
+from app.flow import Flow
+from app.ranking import best_first, finite
+from app.recommender import Recommender
+from app.settings import Settings
+from app.wire import Recommendation, RecommendRequest
+from models.contract.state import Limits, UserState, apply, empty
+from tests.tiny_bundle import tiny_category, tiny_item_ids
+from tests.unit.app.conftest import NOW_MS
+
+IDS = tiny_item_ids()
+LIMITS = Limits(512, 4096)
+
+
+def bought(*item_ids: str) -> UserState:
+    """A user who bought these, one a minute, the last a minute ago."""
+    state = empty()
+    for age, item_id in zip(range(len(item_ids), 0, -1), item_ids, strict=True):
+        time_ms = NOW_MS - age * 60_000
+        state = apply(state, time_ms=time_ms, item_id=item_id, event_type="purchase", seen=True, limits=LIMITS)
+    return state
+
+
+def run(engine: Engine, state: UserState | None = None, **request: Any) -> Recommendation:
+    call = Call(RecommendRequest.model_validate(request), engine, NOW_MS, 0.0, state=state)
+    resolve_items(call)
+    return Flow(Settings()).run([call])[0]
+
+
+def ids(found: Recommendation) -> list[str]:
+    return [item["item_id"] for item in found["items"]]
+
+
+async def test_a_cold_user_gets_the_popular_items_in_their_order(recommender: Recommender) -> None:
+    for request in (RecommendRequest(k=4), RecommendRequest(k=4, user_id="nobody")):
+        found = await recommender.recommend(request)
+        assert ids(found) == ["i0", "i1", "i2", "i3"]  # planted: the oldest items sell best
+        assert (found["served_by"], found["degraded"], found["warnings"]) == ("popular", [], [])
+        assert [item["score"] for item in found["items"]] == [1.0, 0.5, 0.333333, 0.25]
+
+
+def test_a_history_in_one_category_brings_that_category(engine: Engine) -> None:
+    for state, request in ((bought("i1", "i5", "i9"), {}), (None, {"history": ["i1", "i5", "i9"]})):
+        found = run(engine, state, k=10, **request)
+        assert found["served_by"] == "ranking"
+        assert {tiny_category(item_id) for item_id in ids(found)} == {"dairy"}
+        assert not {"i1", "i5", "i9"} & set(ids(found))
+
+
+def test_the_request_history_is_newer_than_the_stored_one(engine: Engine) -> None:
+    wine = run(engine, bought("i1", "i5", "i9"), k=5, history=["i3", "i7", "i11"])
+    assert tiny_category(ids(wine)[0]) == "wine"
+    call = Call(RecommendRequest(history=["i3"]), engine, NOW_MS, 0.0, state=bought("i1", "i5"))
+    resolve_items(call)
+    read_user(call)
+    assert [engine.bundle.items.item_id(item) for item in call.history.items.tolist()] == ["i1", "i5", "i3"]
+
+
+def test_seen_items_come_back_only_when_asked_for(engine: Engine) -> None:
+    state = bought("i1", "i5", "i9")
+    again = run(engine, state, k=120, include_seen=True)
+    assert len(again["items"]) == 120
+    assert {item["item_id"] for item in again["items"] if item["source"] == "own_frequent"} == {"i1", "i5", "i9"}
+    fresh = run(engine, state, k=120)
+    assert set(ids(fresh)) == set(IDS) - {"i1", "i5", "i9"}
+    assert fresh["warnings"] == ["the list has 117 of 120 items: the bundle has no more after include_seen being false"]
+
+
+def test_a_filter_that_few_items_satisfy_still_fills_the_list(engine: Engine) -> None:
+    rare = {"all": [{"field": "category", "eq": "wine"}, {"field": "aisle", "in": [11, 13]}]}
+    expected = [n for n in range(120) if n % 4 == 3 and n % 5 in (0, 2)]
+    found = run(engine, bought("i1", "i5"), k=len(expected), filter=rare)
+    assert sorted(ids(found)) == sorted(IDS[n] for n in expected)
+    assert found["warnings"] == []
+
+
+def test_a_list_is_empty_only_where_the_callers_own_rules_leave_nothing_and_says_so(engine: Engine) -> None:
+    found = run(engine, bought("i1"), k=5, filter={"field": "brand", "eq": "none such"})
+    assert (found["items"], found["served_by"]) == ([], "ranking")
+    assert found["warnings"] == [
+        "the list has 0 of 5 items: the bundle has no more after the filter, include_seen being false"
+    ]
+    everything = run(engine, k=5, exclude=IDS)
+    assert everything["items"] == []
+    assert everything["warnings"] == ["the list has 0 of 5 items: the bundle has no more after exclude"]
+
+
+def test_unknown_items_are_skipped_with_a_warning(engine: Engine) -> None:
+    found = run(engine, k=3, history=["gone", "i1"], exclude=["a", "b", "c", "d"])
+    assert found["warnings"] == [
+        "history: 1 items are unknown to the bundle and were skipped: gone",
+        "exclude: 4 items are unknown to the bundle and were skipped: a, b, c",
+    ]
+    assert found["served_by"] == "ranking"
+    assert run(engine, k=3, history=["gone"])["served_by"] == "popular"
+
+
+def test_fields_are_copied_as_they_stand_in_the_bundle(engine: Engine) -> None:
+    found = orjson.loads(orjson.dumps(run(engine, k=8, fields=["title", "price"])))
+    assert found["items"][0]["fields"] == {"title": "Bakery no. 0", "price": 1}
+    assert found["items"][7]["fields"] == {"title": None, "price": 8}
+    assert "fields" not in run(engine, k=1)["items"][0]
+
+
+def test_a_reason_names_the_most_similar_item_of_the_history_or_nothing(engine: Engine) -> None:
+    bundle, seen = engine.bundle, ["i1", "i5", "i3"]
+    history = [int(index) for index in bundle.items.item_indices(seen)]
+    for item in run(engine, bought(*seen), k=30)["items"]:
+        row = int(bundle.items.item_indices([item["item_id"]])[0])
+        similar = dict(zip(bundle.neighbours[row].tolist(), bundle.neighbours_similarity[row].tolist(), strict=True))
+        known = {other: similar[other] for other in history if similar.get(other, 0.0) >= 0.05}
+        if known:
+            best = bundle.items.item_id(max(known, key=lambda other: known[other]))
+            assert item["reason"] == {"kind": "because_of", "item_id": best}
+        else:
+            assert item["reason"] is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        ({"fields": ["colour"]}, "fields"),
+        ({"context": {"weather": "rain"}}, "context"),
+        ({"filter": {"field": "colour", "eq": 1}}, "filter"),
+    ],
+)
+async def test_names_that_the_bundle_does_not_know_are_refused_with_those_it_does(
+    recommender: Recommender, request_: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidRequest, match="known: ") as caught:
+        await recommender.recommend(RecommendRequest.model_validate(request_))
+    assert [detail["field"] for detail in caught.value.details] == [field]
+
+
+def test_scores_that_are_not_finite_sink_and_equal_ones_keep_their_order() -> None:
+    scores = np.array([np.nan, 1.0, np.inf, 2.0, 1.0, -np.inf], np.float32)
+    assert best_first(scores).tolist() == [3, 1, 4, 0, 2, 5]
+    assert finite(scores).tolist() == [1.0, 1.0, 1.0, 2.0, 1.0, 1.0]
+    assert finite(np.full(2, np.nan, np.float32)).tolist() == [0.0, 0.0]
+    assert best_first(np.empty(0, np.float32)).tolist() == []
+
+
+def test_a_ranker_that_gives_no_finite_score_is_left_out_and_named(engine: Engine) -> None:
+    bundle = dataclasses.replace(engine.bundle, item_part=engine.bundle.item_part * np.float32("nan"))
+    broken = dataclasses.replace(engine, bundle=bundle)
+    found = run(broken, bought("i1"), k=5)
+    assert (found["served_by"], found["degraded"]) == ("retrieval", ["ranking"])
+    assert ids(found) == ids(run(broken, bought("i1"), k=5))
+
+
+def test_context_and_user_features_reach_the_ranker(engine: Engine) -> None:
+    plain, mobile = (run(engine, bought("i1"), k=20, context=c) for c in ({}, {"device": "mobile"}))
+    assert [item["score"] for item in plain["items"]] != [item["score"] for item in mobile["items"]]
+
+
+def test_a_batch_gives_every_caller_the_answer_it_would_get_alone(engine: Engine) -> None:
+    flow = Flow(Settings())
+    requests: list[tuple[UserState | None, dict[str, Any]]] = [
+        (None, {}),
+        (bought("i1", "i5"), {"k": 7}),
+        (bought("i2"), {"filter": {"field": "brand", "eq": "own"}}),
+        (None, {"history": ["i3", "i4"], "include_seen": True}),
+    ]
+
+    def calls() -> list[Call]:
+        made = [Call(RecommendRequest.model_validate(r), engine, NOW_MS, 0.0, state=state) for state, r in requests]
+        for call in made:
+            resolve_items(call)
+        return made
+
+    together = flow.run(calls())
+    alone = [flow.run([call])[0] for call in calls()]
+    assert [ids(found) for found in together] == [ids(found) for found in alone]
+    for one, other in zip(together, alone, strict=True):
+        scores = [[item["score"] for item in found["items"]] for found in (one, other)]
+        assert scores[0] == pytest.approx(scores[1], abs=2e-6)
+
+
+async def test_recommendation_ids_are_unique_and_sort_by_time(engine: Engine) -> None:
+    clock = iter(range(NOW_MS, NOW_MS + 1000))
+    recommender = Recommender(lambda: engine, None, Settings(deadline_ms=None), now_ms=lambda: next(clock))
+    found = [(await recommender.recommend(RecommendRequest(k=1)))["recommendation_id"] for _ in range(50)]
+    recommender.close()
+    assert found == sorted(set(found))
+    assert {len(one) for one in found} == {26}
+
+
+KNOWN = st.sampled_from([*IDS, "unknown-1", "unknown-2"])
+FILTERS = st.none() | st.sampled_from(
+    [
+        {"field": "category", "eq": "fruit"},
+        {"field": "category", "in": ["fruit", "wine"]},
+        {
+            "all": [
+                {"field": "organic", "eq": True},
+                {"any": [{"field": "aisle", "eq": 13}, {"field": "brand", "eq": "own"}]},
+            ]
+        },
+        {"field": "aisle", "eq": -1},
+    ]
+)
+
+
+def _satisfies(item_id: str, parts: dict[str, Any] | None) -> bool:
+    n = IDS.index(item_id)
+    values = {
+        "category": ("bakery", "dairy", "fruit", "wine")[n % 4],
+        "brand": (None, "own", "national")[n % 3],
+        "organic": n % 2 == 1,
+        "aisle": 11 + n % 5,
+    }
+    if parts is None:
+        return True
+    if "all" in parts:
+        return all(_satisfies(item_id, part) for part in parts["all"])
+    if "any" in parts:
+        return any(_satisfies(item_id, part) for part in parts["any"])
+    return values[parts["field"]] in parts.get("in", [parts.get("eq")])
+
+
+@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seen=st.lists(st.sampled_from(IDS), max_size=30),
+    history=st.lists(KNOWN, max_size=10),
+    exclude=st.lists(KNOWN, max_size=60),
+    k=st.integers(1, 500),
+    include_seen=st.booleans(),
+    filter_=FILTERS,
+)
+def test_invariants_of_every_list(
+    engine: Engine,
+    seen: list[str],
+    history: list[str],
+    exclude: list[str],
+    k: int,
+    include_seen: bool,
+    filter_: dict[str, Any] | None,
+) -> None:
+    """No duplicates, at most k, sorted, nothing excluded, nothing seen, nothing outside the filter; as long as the
+    catalogue allows, and a warning where it is shorter than k."""
+    state = bought(*seen) if seen else None
+    found = run(engine, state, k=k, history=history, exclude=exclude, include_seen=include_seen, filter=filter_)
+    listed, scores = ids(found), [item["score"] for item in found["items"]]
+    gone = set(exclude) | (set() if include_seen else set(seen) | set(history))
+    possible = {item_id for item_id in IDS if item_id not in gone and _satisfies(item_id, filter_)}
+    assert len(set(listed)) == len(listed) == min(k, len(possible))
+    assert set(listed) <= possible
+    assert scores == sorted(scores, reverse=True)
+    assert [item["rank"] for item in found["items"]] == list(range(1, len(listed) + 1))
+    assert any("the list has" in warning for warning in found["warnings"]) == (len(listed) < k)
+    assert found["degraded"] == []
+
+
+async def test_many_at_once_each_get_their_own(recommender: Recommender) -> None:
+    requests = [RecommendRequest(k=3, history=[IDS[n]]) for n in range(40)]
+    together = await asyncio.gather(*(recommender.recommend(request) for request in requests))
+    for request, found in zip(requests, together, strict=True):
+        assert ids(found) == ids(await recommender.recommend(request))
