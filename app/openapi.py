@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
@@ -49,3 +50,8 @@ def describe(api: FastAPI) -> dict[str, Any]:
     }
     document["security"] = [{"ApiKey": []}, {"Bearer": []}, {}]
     return document
+
+
+def document_text(api: FastAPI) -> str:
+    """docs/openapi.json, byte for byte."""
+    return orjson.dumps(describe(api), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode() + "\n"

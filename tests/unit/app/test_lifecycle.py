@@ -1,0 +1,113 @@
+"""Bundles while the service runs, in one worker; the swap across several is in tests/faults."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from app.service import Service
+from app.workers import WorkerStatus, live_workers, write_status
+from models.contract.versions import previous_active, read_active, write_active
+from tests.unit.app.conftest import running
+from tests.unit.app.test_api import Started, problem
+
+Made = tuple[Path, list[str]]
+
+
+def flip_a_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+async def test_activate_and_roll_back_name_the_bundle_that_answers(service: Started, made_bundles: Made) -> None:
+    found, client = service
+    first, second, third = made_bundles[1]
+    answer = await client.post(f"/bundles/{second}/activate")
+    assert answer.json() == {"active": second, "previous": first, "workers": 1}
+    assert (await client.post("/recommend", json={"history": ["i1"]})).json()["bundle"] == second
+    await client.post(f"/bundles/{third}/activate")
+    listed = (await client.get("/bundles")).json()
+    assert (listed["active"], listed["serving"]) == (third, third)
+    assert [(b["version"], b["active"], b["rollback"]) for b in listed["bundles"]] == [
+        (version, version == third, version == second) for version in sorted(made_bundles[1])
+    ]
+    assert [(await client.post("/bundles/rollback")).json()["active"] for _ in range(2)] == [second, first]
+    assert (await client.post("/bundles/rollback")).status_code == 404
+    assert found.lifecycle.current().version == read_active(found.settings.bundles_dir) == first
+
+
+@pytest.mark.parametrize("name", ["retrieval/index.faiss", "ranking/head.onnx", "manifest.json", "items/hashes.npy"])
+async def test_a_damaged_bundle_is_refused_with_the_files_name_and_the_running_one_stays(
+    service: Started, made_bundles: Made, name: str
+) -> None:
+    found, client = service
+    first, second, _ = made_bundles[1]
+    flip_a_byte(found.settings.bundles_dir / second / name)
+    answer = await client.post(f"/bundles/{second}/activate")
+    assert problem(answer) == (409, "bundle_refused", [name])
+    assert name in answer.json()["error"]["message"]
+    assert read_active(found.settings.bundles_dir) == first
+    assert (await client.post("/recommend", json={"history": ["i1"]})).json()["bundle"] == first
+
+
+async def test_a_pointer_moved_by_someone_else_is_followed(service: Started, made_bundles: Made) -> None:
+    found, client = service
+    write_active(found.settings.bundles_dir, made_bundles[1][1])
+    async with found.lifecycle._loading:
+        await found.lifecycle._follow()
+    assert (await client.post("/recommend", json={})).json()["bundle"] == made_bundles[1][1]
+
+
+async def test_a_pointer_to_a_damaged_bundle_is_reported_and_not_followed(service: Started, made_bundles: Made) -> None:
+    found, client = service
+    first, second, _ = made_bundles[1]
+    flip_a_byte(found.settings.bundles_dir / second / "neighbours.npy")
+    write_active(found.settings.bundles_dir, second)
+    async with found.lifecycle._loading:
+        await found.lifecycle._follow()
+    assert (await client.post("/recommend", json={})).json()["bundle"] == first
+    [status] = live_workers(found.settings.run_dir)
+    assert status.serving == first
+    assert status.error is not None
+    assert status.error.startswith("neighbours.npy")
+
+
+def another_worker(service: Service, version: str, pointer: str, error: str | None = None) -> None:
+    """The status of a second live worker, under the process id of the one that runs the tests' parent."""
+    write_status(service.settings.run_dir, WorkerStatus(1, os.getppid(), pointer, version, error))
+
+
+async def test_when_a_worker_does_not_confirm_the_pointer_goes_back(service: Started, made_bundles: Made) -> None:
+    found, _ = service
+    first, second, third = made_bundles[1]
+    settings = found.settings.model_copy(update={"activation_timeout_s": 0.2})
+    async with running(settings) as (impatient, client):
+        await client.post(f"/bundles/{third}/activate")
+        another_worker(impatient, third, "some earlier pointer")
+        answer = await client.post(f"/bundles/{second}/activate")
+        assert problem(answer)[:2] == (503, "activation_failed")
+        assert third in answer.json()["error"]["message"]
+        assert impatient.lifecycle.current().version == read_active(settings.bundles_dir) == third
+        assert previous_active(settings.bundles_dir) == first
+        answer = await client.post("/bundles/rollback")
+        assert answer.status_code == 503
+        assert impatient.lifecycle.current().version == read_active(settings.bundles_dir) == third
+        assert previous_active(settings.bundles_dir) == first
+
+
+async def test_workers_that_are_gone_are_not_waited_for(service: Started, made_bundles: Made) -> None:
+    found, client = service
+    write_status(found.settings.run_dir, WorkerStatus(1, 2**22 + 1, "", made_bundles[1][0]))  # above any process id
+    answer = await client.post(f"/bundles/{made_bundles[1][1]}/activate")
+    assert answer.json()["workers"] == 1
+
+
+async def test_one_activation_at_a_time(service: Started, made_bundles: Made) -> None:
+    found, client = service
+    with (found.settings.run_dir / "activation.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        answer = await client.post(f"/bundles/{made_bundles[1][1]}/activate")
+    assert problem(answer)[:2] == (409, "activation_in_progress")
+    assert (await client.post(f"/bundles/{made_bundles[1][1]}/activate")).status_code == 200
