@@ -119,12 +119,28 @@ class TrainSection(Section):
     id_dropout: float = Field(
         default=0.1, ge=0, lt=1, description="share of item ids hidden, so that features carry new items"
     )
-    negatives: int = Field(default=512, ge=1, description="sampled items a step of the softmax")
-    batch_size: int = Field(default=64, ge=1, description="users a step")
-    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    horizon_days: float = Field(
+        default=0.0, ge=0, description="a moment's target is drawn from this many days after it; 0 is the next items"
+    )
+    repeat_weight: float = Field(
+        default=1.0, ge=0, le=1, description="weight of a target that the user had before; 0 learns what is new to them"
+    )
+    moments: int = Field(default=24, ge=1, description="moments of each history that a step learns from")
+    negatives: int = Field(default=256, ge=1, description="sampled items a step of the softmax")
+    batch_size: int = Field(default=64, ge=1, description="histories a step")
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
     max_steps: int = Field(default=2000, ge=1, description="budget of the retrieval model")
-    ranker_max_steps: int = Field(default=2000, ge=1, description="budget of the ranking model")
+    refit_share: float = Field(
+        default=0.3, ge=0, le=1, description="share of the budget to go on with when newer data is added"
+    )
     patience: int = Field(default=3, ge=1, description="validations without a gain before training stops")
+    ranker_dim: int = Field(default=16, ge=1, le=256, description="length of the ranker's field vectors")
+    ranker_hidden: list[int] = Field(default=[128, 64], min_length=1, description="units of the ranker's layers")
+    ranker_dropout: float = Field(default=0.1, ge=0, lt=1)
+    ranker_learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    ranker_batch_size: int = Field(default=24, ge=1, description="candidate lists a step")
+    ranker_epochs: int = Field(default=4, ge=1, description="at most this often over all candidate lists")
+    ranker_negatives: int = Field(default=10, ge=0, description="sampled items beside a list's candidates")
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:

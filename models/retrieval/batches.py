@@ -93,14 +93,16 @@ class HistoryWindows:
     def _jitter(self, ends: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         shift = rng.integers(0, self.length // 2 + 1, len(ends))
         room = np.maximum(ends - self.length - self._user_start[ends - 1], 0)
-        return ends - np.minimum(shift, room)
+        moved: NDArray[np.int64] = ends - np.minimum(shift, room)
+        return moved
 
 
 def _first_occurrence(user: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each interaction the position of the user's first interaction with that item."""
     key = user * (int(items.max()) + 1) + items
     _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-    return first[inverse]
+    found: NDArray[np.int64] = first[inverse]
+    return found
 
 
 def _window_ends(user_start: NDArray[np.int64], user_end: NDArray[np.int64], length: int) -> NDArray[np.int64]:

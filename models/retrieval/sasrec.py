@@ -41,17 +41,18 @@ class ItemEncoder(nn.Module):
 
     def __init__(self, features: "ItemInputs", config: SasRecConfig) -> None:
         super().__init__()
-        num_items, feature_codes, feature_sizes = len(features.codes), features.codes, features.sizes
-        self.ids = nn.Embedding(num_items, config.dim)
-        self.features = nn.ModuleList(nn.Embedding(size, config.dim) for size in feature_sizes)
+        self.ids = nn.Embedding(len(features.codes), config.dim)
+        tables = [nn.Embedding(size, config.dim) for size in features.sizes]
+        for table in tables:
+            nn.init.normal_(table.weight, std=0.05)
+        nn.init.normal_(self.ids.weight, std=0.02)
+        self.features = nn.ModuleList(tables)
         self.id_dropout = config.id_dropout
         self.codes: Tensor
         self.log_popularity: Tensor
-        self.register_buffer("codes", feature_codes.long(), persistent=False)
+        self.register_buffer("codes", features.codes.long(), persistent=False)
         self.register_buffer("log_popularity", features.log_popularity.float(), persistent=False)
         self.popularity_weight = nn.Parameter(torch.ones(()))
-        for table in [self.ids, *self.features]:
-            nn.init.normal_(table.weight, std=0.02 if table is self.ids else 0.05)
 
     def forward(self, items: Tensor) -> Tensor:
         """items int64 [...] -> vectors [..., d]."""
@@ -67,7 +68,8 @@ class ItemEncoder(nn.Module):
 
     def all_items(self) -> Tensor:
         """Vectors of the whole catalogue [N, d]."""
-        return self(torch.arange(self.ids.num_embeddings, device=self.codes.device))
+        vectors: Tensor = self(torch.arange(self.ids.num_embeddings, device=self.codes.device))
+        return vectors
 
 
 class Attention(nn.Module):
@@ -101,6 +103,7 @@ class Attention(nn.Module):
         return out
 
     def _split(self, x: Tensor) -> Tensor:
+        """[B, n, d] -> [B, h, n, d/h]."""
         return x.reshape(x.shape[0], x.shape[1], self.heads, self.dim // self.heads).transpose(1, 2)
 
 
@@ -118,8 +121,9 @@ class Block(nn.Module):
         normed = self.norm_attention(content)
         asking = normed if queries is content else self.norm_attention(queries)
         x = queries + self.dropout(self.attention(asking, normed, distance, allowed))
-        fed: Tensor = self.down(self.dropout(F.relu(self.up(self.norm_feed(x)))))
-        return x + self.dropout(fed)
+        fed = self.down(self.dropout(F.relu(self.up(self.norm_feed(x)))))
+        out: Tensor = x + self.dropout(fed)
+        return out
 
 
 class SasRec(nn.Module):

@@ -1,0 +1,110 @@
+"""The request flow over many users of the data at once: for the ranker's samples, validation and evaluation.
+
+It reads the state as it stood at a moment and uses the contract's own candidates and features, so that training sees
+what serving will see.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract.candidates import NUM_RANKED, USER_VECTOR, Candidates, from_history, merge
+from models.contract.features import ItemTables, cross_features, user_categories, user_numbers
+from models.contract.history import History, find_items, read_history, tower_input
+from models.contract.state import UserState
+from models.data.dataset import Dataset
+from models.states import UserStates
+
+# (history int64 [B, L], set_ordinal int64 [B, L]) -> user vectors float32 [B, d]
+UserTower = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+# (user vector float32 [d], allowed bool [N], limit) -> item indices, best first
+Nearest = Callable[[NDArray[np.float32], NDArray[np.bool_], int], NDArray[np.int64]]
+
+TOWER_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """All that candidate generation needs, as it stood at one moment.
+
+    item_hashes: uint64 [N], sorted.  item_vectors: float32 [N, d].  popular: int64 [p], best first.
+    nearest: exact search when None.
+    """
+
+    tower: UserTower
+    history_length: int
+    item_hashes: NDArray[np.uint64]
+    item_vectors: NDArray[np.float32]
+    tables: ItemTables
+    popular: NDArray[np.int64]
+    nearest: Nearest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserMoment:
+    """A user at a moment: what a request would find."""
+
+    state: UserState
+    history: History
+    now_ms: int
+
+
+def moments(dataset: Dataset, users: Sequence[int], now_ms: int) -> list[UserMoment]:
+    """The users' states from interactions strictly before now_ms."""
+    states = UserStates(dataset)
+    found = [states.at(user, now_ms) for user in users]
+    return [UserMoment(state, read_history(state, dataset.item_hashes), now_ms) for state in found]
+
+
+def user_vectors(retrieval: Retrieval, histories: Sequence[History]) -> NDArray[np.float32]:
+    """float32 [B, d]."""
+    inputs = [tower_input(history, retrieval.history_length) for history in histories]
+    parts = []
+    for start in range(0, len(inputs), TOWER_BATCH):
+        items, ordinals = (np.stack(column) for column in zip(*inputs[start : start + TOWER_BATCH], strict=True))
+        parts.append(retrieval.tower(items, ordinals))
+    return np.concatenate(parts) if parts else np.empty((0, retrieval.item_vectors.shape[1]), np.float32)
+
+
+def candidates(
+    retrieval: Retrieval, who: UserMoment, user_vector: NDArray[np.float32], include_seen: bool, limit: int = NUM_RANKED
+) -> Candidates:
+    """What the service would rank for this user; without `include_seen` no item of the state's seen set."""
+    allowed = np.ones(len(retrieval.item_vectors), np.bool_)
+    if not include_seen:
+        seen = find_items(retrieval.item_hashes, who.state.seen_hashes)
+        allowed[seen[seen >= 0]] = False
+    sources = from_history(who.history, retrieval.tables, retrieval.popular, allowed, include_seen, limit, who.now_ms)
+    nearest = (
+        retrieval.nearest(user_vector, allowed, limit)
+        if retrieval.nearest
+        else exact_nearest(retrieval.item_vectors, user_vector, allowed, limit)
+    )
+    return merge([*sources, (USER_VECTOR, nearest)], user_vector, retrieval.item_vectors, limit)
+
+
+def exact_nearest(
+    item_vectors: NDArray[np.float32], user_vector: NDArray[np.float32], allowed: NDArray[np.bool_], limit: int
+) -> NDArray[np.int64]:
+    """The allowed items with the highest product with the user vector, best first; ties by item index."""
+    scores = np.where(allowed, item_vectors @ user_vector, -np.inf)
+    limit = min(limit, int(allowed.sum()))
+    if limit < len(scores):
+        best = np.sort(np.argpartition(-scores, limit)[:limit]) if limit else np.empty(0, np.int64)
+    else:
+        best = np.arange(len(scores))
+    return best[np.argsort(-scores[best], kind="stable")]
+
+
+def ranker_input(
+    dataset: Dataset, retrieval: Retrieval, who: UserMoment, found: Candidates, context: dict[str, str] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """user_categorical int64 [Fu], user_numeric float32 [Gu], cross float32 [n, c] of one request."""
+    schema = dataset.schema
+    return (
+        user_categories(schema, who.state, context or {}, who.now_ms),
+        user_numbers(schema, who.state, who.history, who.now_ms),
+        cross_features(found.items, found.scores, who.history, retrieval.tables, who.now_ms),
+    )

@@ -1,0 +1,175 @@
+"""What the ranker learns from: for moments of the past, the candidates the service would have ranked and what the
+user then turned to.
+
+Every user with a history before a window gives two lists a window: candidates with seen items and without. The
+retrieval model knows nothing from the first window on. Sampled items stand beside the candidates.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract.features import cross_features
+from models.data.dataset import Dataset, Interactions
+from models.item_stats import item_stats
+from models.offline import Retrieval, UserMoment, candidates, moments, ranker_input, user_vectors
+from models.run_log import RunLog
+
+CONTEXT_KEPT = 0.5  # a request may not bring its context, so half of the samples do without
+
+
+@dataclass(frozen=True, slots=True)
+class RankerSamples:
+    """G lists of candidates, n rows in all; list g has the rows offsets[g]:offsets[g + 1].
+
+    user_categorical int64 [G, Fu], user_numeric float32 [G, Gu], window int64 [G], users int64 [G],
+    include_seen bool [G], items int64 [n], cross float32 [n, c], labels float32 [n],
+    item_numeric float32 [W, N, Fi] per window, offsets int64 [G + 1].
+    num_targets int64 [G]: distinct items the user turned to in the window, found among the candidates or not.
+    """
+
+    user_categorical: NDArray[np.int64]
+    user_numeric: NDArray[np.float32]
+    users: NDArray[np.int64]
+    window: NDArray[np.int64]
+    include_seen: NDArray[np.bool_]
+    items: NDArray[np.int64]
+    cross: NDArray[np.float32]
+    labels: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+    num_targets: NDArray[np.int64]
+    item_numeric: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelWindow:
+    """Labels from [start_ms, end_ms), candidates from what was known before."""
+
+    start_ms: int
+    end_ms: int
+    retrieval: Retrieval
+
+
+def item_numbers(dataset: Dataset, past: Interactions, now_ms: int) -> NDArray[np.float32]:
+    """The ranker's numeric item features as known at now_ms, float32 [N, Fi]: the item table's, then how it sells."""
+    return np.concatenate([dataset.item_numeric, item_stats(past, dataset.num_items, now_ms)], axis=1)
+
+
+def ranker_samples(
+    dataset: Dataset,
+    windows: list[LabelWindow],
+    num_sampled: int,
+    seed: int,
+    log: RunLog,
+    stage: str,
+) -> RankerSamples:
+    """Samples of all windows. Users without a history before a window, or without an interaction in it, give none.
+
+    num_sampled: uniformly drawn items beside each list's candidates. Raises ValueError when nobody gives a sample.
+    """
+    builder = _Builder(dataset, num_sampled, np.random.default_rng(seed))
+    inside = [dataset.interactions.between(window.start_ms, window.end_ms) for window in windows]
+    log.start(stage, sum(len(np.unique(rows.user_index)) for rows in inside))
+    done = 0
+    for number, (window, rows) in enumerate(zip(windows, inside, strict=True)):
+        for batch in np.array_split(np.unique(rows.user_index), max(1, len(np.unique(rows.user_index)) // 64)):
+            builder.add(number, window, rows, batch.tolist())
+            done += len(batch)
+            log.step(stage, done, {})
+    log.finish(stage, f"{len(builder.users)} lists")
+    numbers = [
+        item_numbers(dataset, dataset.interactions.before(window.start_ms), window.start_ms) for window in windows
+    ]
+    return builder.finish(np.stack(numbers))
+
+
+class _Builder:
+    def __init__(self, dataset: Dataset, num_sampled: int, rng: np.random.Generator) -> None:
+        self.dataset, self.num_sampled, self.rng = dataset, num_sampled, rng
+        self.users: list[int] = []
+        self.window: list[int] = []
+        self.seen: list[bool] = []
+        self.num_targets: list[int] = []
+        self.user_parts: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+        self.rows: list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]] = []
+
+    def add(self, number: int, window: LabelWindow, inside: Interactions, users: list[int]) -> None:
+        found = moments(self.dataset, users, window.start_ms)
+        known = [(user, who) for user, who in zip(users, found, strict=True) if len(who.history)]
+        vectors = user_vectors(window.retrieval, [who.history for _, who in known])
+        for (user, who), vector in zip(known, vectors, strict=True):
+            first, last = np.searchsorted(inside.user_index, [user, user + 1])
+            targets = np.unique(inside.item_index[first:last]).astype(np.int64)
+            context = self._context(inside, int(first))
+            for include_seen in (True, False):
+                self._add_list(number, window, user, who, vector, targets, context, include_seen)
+
+    def _add_list(
+        self,
+        number: int,
+        window: LabelWindow,
+        user: int,
+        who: UserMoment,
+        vector: NDArray[np.float32],
+        targets: NDArray[np.int64],
+        context: dict[str, str],
+        include_seen: bool,
+    ) -> None:
+        found = candidates(window.retrieval, who, vector, include_seen)
+        categorical, numeric, cross = ranker_input(self.dataset, window.retrieval, who, found, context)
+        items = found.items
+        if self.num_sampled:
+            items, cross = self._with_sampled(window.retrieval, who, vector, items, found.scores, cross)
+        self.users.append(user)
+        self.window.append(number)
+        self.seen.append(include_seen)
+        wanted = targets if include_seen else np.setdiff1d(targets, who.history.items)
+        self.num_targets.append(len(wanted))
+        self.user_parts.append((categorical, numeric))
+        self.rows.append((items, cross, np.isin(items, targets).astype(np.float32)))
+
+    def _with_sampled(
+        self,
+        retrieval: Retrieval,
+        who: UserMoment,
+        vector: NDArray[np.float32],
+        items: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        cross: NDArray[np.float32],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        drawn = np.unique(self.rng.integers(0, self.dataset.num_items, self.num_sampled))
+        drawn = drawn[~np.isin(drawn, items)]
+        together = np.concatenate([items, drawn])
+        all_scores = np.concatenate([scores, retrieval.item_vectors[drawn] @ vector])
+        extra = cross_features(together, all_scores, who.history, retrieval.tables, who.now_ms)
+        return together, np.concatenate([cross, extra[len(items) :]])
+
+    def _context(self, inside: Interactions, row: int) -> dict[str, str]:
+        """The context of the user's first interaction of the window, half of the time."""
+        if self.rng.random() >= CONTEXT_KEPT:
+            return {}
+        codes = {f.name: (f, int(inside.context[f.name][row])) for f in self.dataset.schema.context_features}
+        return {name: feature.vocabulary[code - 1] for name, (feature, code) in codes.items() if code}
+
+    def finish(self, numbers: NDArray[np.float32]) -> RankerSamples:
+        if not self.users:
+            raise ValueError("no user has a history before a ranker window and an interaction in it; use more data")
+        items, cross, labels = (np.concatenate(column) for column in zip(*self.rows, strict=True))
+        categorical, numeric = (np.stack(column) for column in zip(*self.user_parts, strict=True))
+        return RankerSamples(
+            user_categorical=categorical,
+            user_numeric=numeric,
+            users=np.array(self.users, np.int64),
+            window=np.array(self.window, np.int64),
+            include_seen=np.array(self.seen, np.bool_),
+            items=items,
+            cross=cross,
+            labels=labels,
+            offsets=np.cumsum([0, *(len(row[0]) for row in self.rows)]).astype(np.int64),
+            num_targets=np.array(self.num_targets, np.int64),
+            item_numeric=numbers,
+        )

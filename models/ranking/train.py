@@ -1,0 +1,143 @@
+"""Training of the ranker on candidate lists: log-loss, early stopping on the order of the validation lists."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from models import checkpoint, metrics
+from models.contract.features import cross_names, user_numeric_names
+from models.data.config import TrainSection
+from models.data.dataset import Dataset
+from models.item_stats import NAMES
+from models.ranking.deepfm import DeepFm, DeepFmConfig, RankerInputs
+from models.ranking.samples import RankerSamples
+from models.run_log import RunLog
+
+VALIDATIONS_PER_EPOCH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RankerFit:
+    """validation: NDCG@10 of the validation lists as ranked, and in the order of the retrieval score."""
+
+    model: DeepFm
+    validation: float
+    validation_retrieval: float
+
+
+def build_ranker(dataset: Dataset, options: TrainSection) -> DeepFm:
+    schema = dataset.schema
+    inputs = RankerInputs(
+        user_sizes=[feature.size for feature in [*schema.categorical("user"), *schema.context_features]],
+        user_numeric=len(user_numeric_names(schema)),
+        item_sizes=[feature.size for feature in schema.categorical("item")],
+        item_numeric=len(schema.numeric("item")) + len(NAMES),
+        cross=len(cross_names(schema)),
+    )
+    torch.manual_seed(options.seed)
+    return DeepFm(inputs, DeepFmConfig(options.ranker_dim, tuple(options.ranker_hidden), options.ranker_dropout))
+
+
+def fit_ranker(
+    dataset: Dataset, train: RankerSamples, valid: RankerSamples, options: TrainSection, log: RunLog
+) -> RankerFit:
+    """The ranker with its best weights, in evaluation mode."""
+    model = build_ranker(dataset, options)
+    categories = torch.from_numpy(np.array(dataset.item_categorical, np.int64))
+    optimizer = torch.optim.AdamW(model.parameters(), options.ranker_learning_rate, weight_decay=1e-5)
+    per_epoch = -(-len(train) // options.ranker_batch_size)
+    steps = options.ranker_epochs * per_epoch
+    every = max(1, per_epoch // VALIDATIONS_PER_EPOCH)
+    log.start("ranker", steps)
+    best, best_weights, since_best = -np.inf, checkpoint.weights(model), 0
+    rng = np.random.default_rng(options.seed)
+    for step, lists in enumerate(_batches(len(train), options.ranker_batch_size, options.ranker_epochs, rng), 1):
+        model.train()
+        for group in optimizer.param_groups:
+            group["lr"] = options.ranker_learning_rate * max(0.02, 1.0 - step / steps)
+        rows, row_list = _rows(train, lists)
+        logits = _score(model, categories, train, lists, rows, row_list)
+        loss = F.binary_cross_entropy_with_logits(logits, torch.from_numpy(train.labels[rows]))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        figures = {"loss": float(loss.detach())}
+        if step % every == 0 or step == steps:
+            found = list_ndcg(valid, predict(model, dataset, valid))
+            figures["validation"] = found
+            since_best = 0 if found > best else since_best + 1
+            if found > best:
+                best, best_weights = found, checkpoint.weights(model)
+        log.step("ranker", step, figures)
+        if since_best >= options.patience:
+            break
+    checkpoint.set_weights(model, best_weights)
+    model.eval()
+    retrieval = list_ndcg(valid, valid.cross[:, cross_names(dataset.schema).index("retrieval_z")])
+    log.finish("ranker", f"validation NDCG@10 {best:.4f}, by retrieval score {retrieval:.4f}")
+    return RankerFit(model, float(best), retrieval)
+
+
+def predict(model: DeepFm, dataset: Dataset, samples: RankerSamples, batch_size: int = 64) -> NDArray[np.float32]:
+    """Logits of every row, float32 [n]."""
+    model.eval()
+    categories = torch.from_numpy(np.array(dataset.item_categorical, np.int64))
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(samples), batch_size):
+            lists = np.arange(start, min(start + batch_size, len(samples)))
+            rows, row_list = _rows(samples, lists)
+            parts.append(_score(model, categories, samples, lists, rows, row_list).numpy())
+    return np.concatenate(parts)
+
+
+def list_ndcg(samples: RankerSamples, scores: NDArray[np.float32], k: int = 10) -> float:
+    """Mean NDCG@k over the lists that have a target, the two kinds of list (seen items or not) weighing alike."""
+    hits = np.zeros((len(samples), k), np.bool_)
+    for number in range(len(samples)):
+        rows = slice(samples.offsets[number], samples.offsets[number + 1])
+        top = np.argsort(-scores[rows], kind="stable")[:k]
+        hits[number, : len(top)] = samples.labels[rows][top] > 0
+    kinds = [(samples.num_targets > 0) & (samples.include_seen == kind) for kind in (True, False)]
+    return float(
+        np.mean([metrics.ndcg(hits[kind], samples.num_targets[kind], k).mean() for kind in kinds if kind.any()])
+    )
+
+
+def _batches(num_lists: int, size: int, epochs: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    for _ in range(epochs):
+        order = rng.permutation(num_lists)
+        yield from (order[start : start + size] for start in range(0, num_lists, size))
+
+
+def _rows(samples: RankerSamples, lists: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers of the lists, and for each row the position of its list among them."""
+    sizes = samples.offsets[lists + 1] - samples.offsets[lists]
+    row_list = np.repeat(np.arange(len(lists)), sizes)
+    starts = np.repeat(samples.offsets[lists] - (np.cumsum(sizes) - sizes), sizes)
+    return starts + np.arange(len(row_list)), row_list
+
+
+def _score(
+    model: DeepFm,
+    categories: Tensor,
+    samples: RankerSamples,
+    lists: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    row_list: NDArray[np.int64],
+) -> Tensor:
+    items = samples.items[rows]
+    score: Tensor = model(
+        torch.from_numpy(samples.user_categorical[lists]),
+        torch.from_numpy(samples.user_numeric[lists]),
+        categories[torch.from_numpy(items)],
+        torch.from_numpy(samples.item_numeric[samples.window[lists][row_list], items]),
+        torch.from_numpy(samples.cross[rows]),
+        torch.from_numpy(row_list),
+    )
+    return score

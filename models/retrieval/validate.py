@@ -1,0 +1,47 @@
+"""The figure that early stopping of the retrieval model watches."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from models import metrics
+from models.contract.history import tower_input
+from models.data.dataset import Dataset
+from models.retrieval.sasrec import SasRec
+from models.states import UserStates
+from models.targets import Mode, Window, window_targets
+
+MAX_USERS = 2000
+BATCH = 128
+
+
+def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int) -> Callable[[SasRec], float]:
+    """NDCG@10 of the model alone over the whole catalogue, for at most MAX_USERS users of the window.
+
+    Mode `new`: without the items of the user's history. Raises ValueError when the window has no targets.
+    """
+    targets = window_targets(dataset, window, mode)
+    if not len(targets):
+        raise ValueError(f"nobody known before the window {window.name!r} took an item in it; use more data")
+    rows = np.linspace(0, len(targets) - 1, min(MAX_USERS, len(targets))).astype(np.int64)
+    states = UserStates(dataset)
+    histories = [states.history(int(targets.users[row]), window.start_ms) for row in rows]
+    inputs = [tower_input(history, history_length) for history in histories]
+    items, ordinals = (torch.from_numpy(np.stack(column)) for column in zip(*inputs, strict=True))
+    wanted = [targets.items[targets.offsets[row] : targets.offsets[row + 1]] for row in rows]
+    counts = np.array([len(row) for row in wanted])
+
+    def figure(model: SasRec) -> float:
+        vectors = model.item_vectors()
+        hits = np.zeros((len(rows), 10), np.bool_)
+        for start in range(0, len(rows), BATCH):
+            chunk = slice(start, min(start + BATCH, len(rows)))
+            scores = model(items[chunk], ordinals[chunk]) @ vectors.T  # [B, N]
+            for offset, row in enumerate(range(chunk.start, chunk.stop)):
+                if mode == "new":
+                    scores[offset, torch.from_numpy(histories[row].items)] = -torch.inf
+                hits[row] = np.isin(scores[offset].topk(10).indices.numpy(), wanted[row])
+        return float(metrics.ndcg(hits, counts, 10).mean())
+
+    return figure

@@ -1,0 +1,29 @@
+"""Where training reports its progress: a callable, so that the models know no terminal and no TensorBoard."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class RunLog(Protocol):
+    """One stage of training.  total: steps if nothing stops it early."""
+
+    def start(self, stage: str, total: int, done: int = 0) -> None: ...
+
+    def step(self, stage: str, done: int, figures: Mapping[str, float]) -> None:
+        """Called after every step; `figures` is empty where there is nothing new."""
+        ...
+
+    def finish(self, stage: str, note: str) -> None: ...
+
+
+class Silent:
+    """Reports to nobody."""
+
+    def start(self, stage: str, total: int, done: int = 0) -> None:
+        pass
+
+    def step(self, stage: str, done: int, figures: Mapping[str, float]) -> None:
+        pass
+
+    def finish(self, stage: str, note: str) -> None:
+        pass

@@ -1,0 +1,148 @@
+"""The stages of training, each skipped when it was done before with the same data and settings:
+
+retrieval      up to the first ranker window; validated on that window
+ranker         on the ranker windows, with candidates of that retrieval model; validated on the validation window
+retrieval_test the retrieval model goes on with everything before the test window: for evaluation
+retrieval_last the retrieval model goes on with everything: for serving
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from models import checkpoint
+from models.data.config import TrainSection
+from models.data.dataset import Dataset
+from models.ranking.deepfm import DeepFm
+from models.ranking.samples import LabelWindow, RankerSamples, ranker_samples
+from models.ranking.train import build_ranker, fit_ranker
+from models.retrieval.sasrec import SasRec
+from models.retrieval.snapshot import snapshot
+from models.retrieval.train import Fit, build_model, fit
+from models.retrieval.validate import validator
+from models.run_log import RunLog
+from models.targets import Mode, Window
+
+RETRIEVAL, RANKER, RETRIEVAL_TEST, RETRIEVAL_LAST = "retrieval", "ranker", "retrieval_test", "retrieval_last"
+MODEL_VERSION = 1  # raised when a change of the models makes old checkpoints worthless
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Models for serving or evaluation: trained on everything before until_ms.
+
+    figures: what validation said, by stage.
+    """
+
+    retrieval: SasRec
+    ranker: DeepFm
+    until_ms: int
+    figures: dict[str, float]
+
+
+def train(dataset: Dataset, options: TrainSection, folder: Path, log: RunLog) -> None:
+    """Run all stages that are not done. Raises ValueError for data that cannot be trained on."""
+    if dataset.splits.kind != "time":
+        raise ValueError(f'training needs [split] kind = "time"; the data were prepared with {dataset.splits.kind!r}')
+    stages = _Stages(dataset, options, folder, log)
+    stages.retrieval()
+    stages.ranker()
+    stages.refit(RETRIEVAL_TEST, RETRIEVAL, dataset.splits.test_start_ms)
+    stages.refit(RETRIEVAL_LAST, RETRIEVAL_TEST, dataset.splits.end_ms)
+
+
+def load_trained(dataset: Dataset, options: TrainSection, folder: Path, *, for_test: bool) -> Trained:
+    """The models for evaluation on the test window, or for serving. Raises CheckpointError when a stage is missing."""
+    stages = _Stages(dataset, options, folder, None)
+    until = dataset.splits.test_start_ms if for_test else dataset.splits.end_ms
+    retrieval = build_model(dataset, options, until)
+    weights, _ = stages.result(RETRIEVAL_TEST if for_test else RETRIEVAL_LAST)
+    checkpoint.set_weights(retrieval, weights)
+    ranker = build_ranker(dataset, options)
+    ranker_weights, header = stages.result(RANKER)
+    checkpoint.set_weights(ranker, ranker_weights)
+    return Trained(retrieval.eval(), ranker.eval(), until, header["figures"])
+
+
+class _Stages:
+    def __init__(self, dataset: Dataset, options: TrainSection, folder: Path, log: RunLog | None) -> None:
+        self.dataset, self.options, self.folder = dataset, options, folder
+        self._log = log
+        told = f"{MODEL_VERSION}:{dataset.fingerprint}:{options.model_dump_json()}:{dataset.splits}"
+        self.key = sha256(told.encode()).hexdigest()
+
+    @property
+    def log(self) -> RunLog:
+        assert self._log is not None
+        return self._log
+
+    def retrieval(self) -> None:
+        start = self.dataset.splits.ranker_start_ms
+        if self._done(RETRIEVAL):
+            return
+        window = Window("ranker", start, start + self._window_ms())
+        mode: Mode = "all" if self.options.repeat_weight else "new"
+        validate = validator(self.dataset, window, mode, self.options.history_length)
+        run = Fit(RETRIEVAL, self.key, start, self.options.max_steps, self.folder, validate=validate)
+        model = fit(self.dataset, self.options, run, self.log)
+        self._finish(RETRIEVAL, checkpoint.weights(model), {})
+
+    def ranker(self) -> None:
+        if self._done(RANKER):
+            return
+        splits, length = self.dataset.splits, self._window_ms()
+        starts = range(splits.ranker_start_ms, splits.valid_start_ms - length + 1, length)
+        train_samples = self._samples([(start, start + length) for start in starts], "ranker samples")
+        valid_samples = self._samples([(splits.valid_start_ms, splits.test_start_ms)], "validation samples")
+        fitted = fit_ranker(self.dataset, train_samples, valid_samples, self.options, self.log)
+        figures = {"ndcg@10": fitted.validation, "retrieval_ndcg@10": fitted.validation_retrieval}
+        self._finish(RANKER, checkpoint.weights(fitted.model), figures)
+
+    def refit(self, stage: str, after: str, until_ms: int) -> None:
+        """Go on from an earlier stage with the data up to until_ms. There is nothing later to validate on."""
+        if self._done(stage):
+            return
+        weights, _ = self.result(after)
+        steps = max(1, int(self.options.refit_share * self.options.max_steps))
+        run = Fit(stage, self.key, until_ms, steps, self.folder, weights=weights)
+        self._finish(stage, checkpoint.weights(fit(self.dataset, self.options, run, self.log)), {})
+
+    def result(self, stage: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Weights and header of a finished stage."""
+        path = self.folder / f"{stage}.npz"
+        weights, header = checkpoint.load(path)
+        if header["key"] != self.key:
+            raise checkpoint.CheckpointError(
+                f"{path}: was trained on other data or with other settings; run `shortlist train` again"
+            )
+        return weights, header
+
+    def _samples(self, windows: list[tuple[int, int]], stage: str) -> RankerSamples:
+        weights, _ = self.result(RETRIEVAL)
+        label_windows = []
+        for start, end in windows:
+            model = build_model(self.dataset, self.options, start)  # popularity as of the window's start
+            checkpoint.set_weights(model, weights)
+            label_windows.append(LabelWindow(start, end, snapshot(self.dataset, model, start)))
+        return ranker_samples(
+            self.dataset, label_windows, self.options.ranker_negatives, self.options.seed, self.log, stage
+        )
+
+    def _window_ms(self) -> int:
+        return self.dataset.splits.test_start_ms - self.dataset.splits.valid_start_ms
+
+    def _done(self, stage: str) -> bool:
+        try:
+            self.result(stage)
+        except checkpoint.CheckpointError:
+            return False
+        self.log.start(stage, 1, 1)
+        self.log.finish(stage, "done before")
+        return True
+
+    def _finish(self, stage: str, weights: dict[str, NDArray[Any]], figures: dict[str, float]) -> None:
+        checkpoint.save(self.folder / f"{stage}.npz", weights, {"key": self.key, "figures": figures})
+        (self.folder / f"{stage}.checkpoint.npz").unlink(missing_ok=True)
