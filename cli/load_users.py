@@ -105,7 +105,9 @@ def describe(report: LoadReport) -> str:
     """The outcome in one sentence."""
     if not report.changed:
         return f"nothing to load: all {report.already_loaded + report.erased} users were loaded before"
-    parts = [f"loaded {report.loaded} users"]
+    parts = []
+    if report.loaded:
+        parts.append(f"loaded {report.loaded} users")
     if report.merged:
         parts.append(f"joined {report.merged} to events that were in the store")
     if report.already_loaded:
