@@ -136,6 +136,17 @@ def test_ranker_is_judged_on_the_candidates_it_was_given(dataset: Dataset) -> No
     assert sum(row.count for row in found.bins) == 5
 
 
+def test_users_whose_candidates_are_all_alike_have_no_auc_of_their_own(dataset: Dataset) -> None:
+    """User 0's candidates are all targets; user 1's are 1 (target) below 0, then only 0."""
+    targets = window_targets(dataset, Window.test(dataset), "all")
+    both = evaluate_ranker(
+        Scored(np.array([0, 2, 4]), np.array([0, 2, 1, 0]), np.arange(4.0, dtype=np.float32)), targets, 0
+    )
+    assert (both.user_auc.value, both.num_users_auc) == (0.0, 1)
+    none = evaluate_ranker(Scored(np.array([0, 2, 3]), np.array([0, 2, 0]), np.zeros(3, np.float32)), targets, 0)
+    assert (np.isnan(none.user_auc.value), none.num_users_auc, none.auc) == (True, 0, 0.5)
+
+
 def test_candidates_for_other_users_are_refused(dataset: Dataset) -> None:
     targets = window_targets(dataset, Window.test(dataset), "all")
     with pytest.raises(ValueError, match="candidates for 1 users; expected 2"):
@@ -160,6 +171,18 @@ def test_tables_fit_a_terminal_of_100_columns(dataset: Dataset) -> None:
         "Probabilities of ranker, mode new",
     ]
     assert not any("…" in line for line in lines)
+
+
+def test_table_says_how_much_better_a_system_is_relative_to_the_reference(dataset: Dataset) -> None:
+    """The reference finds 0 first for user 0, who wants {0, 2, 3}, and 1 second for user 1; the other is perfect."""
+    systems = {"reference": always(0, 1), "perfect": lambda users, mode, k: np.array([[0, 2], [1, 0]])[users]}
+    report = evaluate_systems(dataset, Window.test(dataset), systems, modes=["all"], ks=[2])
+    output = StringIO()
+    print_report(report, Console(file=output, width=100))
+    worse, better = 1 / (1 + 1 / log2(3)), 1 / log2(3)
+    assert f"1.0000  {1 / ((worse + better) / 2) - 1:+.1%}".split() == output.getvalue().split("perfect")[1].split()[:2]
+    # one of the two users drawn twice: the ends of the interval
+    assert f"{1 / better - 1:+.1%} to {1 / worse - 1:+.1%}" in output.getvalue()
 
 
 def _candidates(num_users: int) -> tuple[Lists, NDArray[np.float32]]:

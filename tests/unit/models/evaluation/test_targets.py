@@ -16,6 +16,7 @@ TRIPLES = [
     (0, 2, 3.0),
     (0, 1, 10.0),  # the window's first moment
     (0, 3, 10.0),
+    (0, 1, 11.0),  # a basket of nothing new
     (0, 3, 12.0),  # bought again
     (0, 4, 12.0),
     (1, 0, 1.0),
@@ -49,6 +50,7 @@ def test_new_items_are_those_the_user_never_had_before_the_window(dataset: Datas
 def test_baskets_are_sets_of_equal_time(dataset: Dataset) -> None:
     assert rows(basket_targets(dataset, Window.test(dataset), "all")) == [
         (0, 10.0, [1, 3]),
+        (0, 11.0, [1]),
         (0, 12.0, [3, 4]),
         (1, 11.0, [0]),
     ]
