@@ -166,7 +166,7 @@ def _open(folder: Path, head: dict[str, Any]) -> Dataset:
 def _load(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise DatasetError(f"{path.name}: cannot be read ({error}); prepare the data again") from error
     return array
 

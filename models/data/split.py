@@ -66,9 +66,10 @@ def _hex(share: float) -> str:
 
 def _leave_last_out(interactions: ir.Table, seed: int) -> ir.IntegerValue:
     # Equal times are a set: which of them is last is drawn, not taken from the order of ids.
+    # A key named twice would lose its DESC.
+    others = [column for column in interactions.columns if column != "time_ms"]
     newest_first = ibis.window(
-        group_by="user_id",
-        order_by=[interactions.time_ms.desc(), _draw(interactions, seed), *interactions.columns],
+        group_by="user_id", order_by=[interactions.time_ms.desc(), _draw(interactions, seed), *others]
     )
     place = ibis.row_number().over(newest_first)
     enough = interactions.count().over(ibis.window(group_by="user_id")) >= _MIN_FOR_LEAVE_OUT

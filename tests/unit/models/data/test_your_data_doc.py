@@ -1,0 +1,68 @@
+"""docs/your-data.md is followed word for word."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from cli.prepare import prepare
+from models.data.config import load_config
+from models.data.dataset import load_dataset
+
+ROOT = Path(__file__).parents[4]
+TEXT = (ROOT / "docs/your-data.md").read_text("utf-8")
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the reader has: the example's files, and the configuration of the document beside them."""
+    shutil.copytree(ROOT / "docs/example", tmp_path / "docs/example")
+    name = re.search(r"Save this as `(.+?)`", TEXT)
+    block = re.search(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+    assert name is not None
+    assert block is not None
+    (tmp_path / name.group(1)).write_text(block.group(1), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_command_prepares_the_example(clone: Path) -> None:
+    """The command line is taken from the document; 168 loans of 12 readers, 30 books, ids with their zeros."""
+    command = re.search(r"^shortlist prepare (.+)$", TEXT, re.MULTILINE)
+    assert command is not None
+    app = Typer()
+    app.command()(prepare)
+    result = CliRunner().invoke(app, command.group(1).split())
+    assert result.exit_code == 0, result.output
+    assert "interactions: rows read" in result.output
+    dataset = load_dataset(clone / ".shortlist-books/prepared")
+    assert dataset.report.sources["interactions"].rows == 168
+    assert dataset.report.sources["interactions"].num_bad == 0
+    assert (dataset.num_users, dataset.report.users_without_row) == (12, 4)
+    assert dataset.item_ids[0].startswith(b"00")
+    assert dataset.schema.event_types == ["loan", "view"]
+    assert dataset.item_filters["language"][1] == ["de", "en"]
+    assert {type(year) for year in dataset.item_filters["year"][1]} == {int}
+
+
+def test_what_the_document_shows_of_the_log_is_what_the_file_has(clone: Path) -> None:
+    shown = re.search(r"\$ head -3 (\S+)\n(.*?)```", TEXT, re.DOTALL)
+    assert shown is not None
+    assert "".join((clone / shown.group(1)).read_text().splitlines(keepends=True)[:3]) == shown.group(2)
+
+
+def test_every_other_toml_block_is_valid(tmp_path: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        (tmp_path / "shortlist.toml").write_text(block, "utf-8")
+        load_config(tmp_path / "shortlist.toml")
+
+
+def test_the_example_in_the_help_is_the_example_of_the_document() -> None:
+    assert prepare.__doc__ is not None
+    assert "--config docs/example/shortlist.toml" in prepare.__doc__
+    assert "--config docs/example/shortlist.toml" in TEXT
