@@ -53,6 +53,11 @@ def test_new_items_leave_out_what_the_user_had(dataset: Dataset) -> None:
     assert ask(dataset, "popularity", [0, 1, 3], "new") == [[0, 2, 4, -1, -1], [3, 1, 4, -1, -1], [0, 3, 1, 2, 4]]
 
 
+def test_own_items_have_nothing_to_rank_among_new_items(dataset: Dataset) -> None:
+    for name in ("own_frequent", "own_frequent_decayed"):
+        assert ask(dataset, name, [0, 1, 3], "new") == ask(dataset, "popularity", [0, 1, 3], "new")
+
+
 def test_own_items_come_first_by_count_and_popular_items_fill_up(dataset: Dataset) -> None:
     assert ask(dataset, "own_frequent", [0, 1]) == [[3, 1, 0, 2, 4], [0, 2, 3, 1, 4]]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models import bootstrap
-from models.bootstrap import Interval, mean_interval, paired_interval, resampled_means
+from models.bootstrap import Interval, mean_interval, paired, paired_interval, resampled_means
 
 
 def test_each_resample_is_the_mean_of_the_users_drawn() -> None:
@@ -52,6 +52,13 @@ def test_relative_difference_from_zero_is_undefined_and_the_difference_is_not() 
     found = paired_interval(np.ones(4), np.zeros(4), seed=0)
     assert (found.difference.low, found.difference.high) == (1.0, 1.0)
     assert np.isnan([found.relative.value, found.relative.low, found.relative.high]).all()
+
+
+def test_the_estimate_itself_is_not_one_of_the_draws() -> None:
+    # differences 0, 1, ..., 1000, relative to 2 half of that
+    found = paired(9.0, 2.0, np.arange(1001.0) + 2.0, np.full(1001, 2.0))
+    assert found.difference == Interval(7.0, 25.0, 975.0)
+    assert found.relative == Interval(3.5, 12.5, 487.5)
 
 
 def test_a_seed_gives_the_same_interval_and_another_seed_another() -> None:

@@ -34,6 +34,14 @@ def test_grouped_auc_never_compares_across_users() -> None:
     np.testing.assert_array_equal(found, [1.0, 0.0, np.nan, np.nan, 0.5])
 
 
+def test_equal_scores_of_two_users_are_no_tie() -> None:
+    """User 0's best score is user 1's worst."""
+    found = score_metrics.grouped_auc(
+        np.array([0.0, 1.0, 1.0, 2.0]), np.array([False, True, False, True]), np.array([0, 0, 1, 1])
+    )
+    assert found.tolist() == [1.0, 1.0]
+
+
 def test_auc_agrees_with_counting_every_pair() -> None:
     rng = np.random.default_rng(5)
     scores, labels = rng.integers(0, 8, 300).astype(np.float32), rng.random(300) < 0.3
@@ -83,6 +91,8 @@ def test_equal_probabilities_share_a_bin_whatever_the_order_of_rows() -> None:
     # middle ranks: .2 is 1st; the three .5 share rank 3, the second half
     assert [table.counts.tolist() for table in tables] == [[1, 3], [1, 3]]
     assert [table.actual.tolist() for table in tables] == [[0.0, 1 / 3], [0.0, 1 / 3]]
+    # a bin weighs by its rows
+    assert tables[0].error == pytest.approx((1 * abs(0.2 - 0.0) + 3 * abs(0.5 - 1 / 3)) / 4, rel=1e-14)
 
 
 def test_calibration_of_one_constant_probability_is_one_bin() -> None:
