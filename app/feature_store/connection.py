@@ -1,7 +1,7 @@
 """Redis clients as the service needs them: bounded waits everywhere, no retries, no call at start."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import RedisCluster
@@ -33,18 +33,17 @@ class StoreSettings:
 
 def open_client(url: str, *, cluster: bool, timeout_s: float, connections: int) -> Client:
     """A client that connects at its first call. Raises ValueError for a URL that is not Redis's."""
-    options = {
+    options: dict[str, Any] = {
         "protocol": 2,  # RESP3 adds a HELLO round trip and push messages that nothing here reads
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
-        # redis-py retries three times by default: a hung server would cost a multiple of the timeout
+        # redis-py retries by default: a hung server would cost a multiple of the timeout, and a write whose answer
+        # was lost would be done twice
         "retry": Retry(NoBackoff(), 0),
         "driver_info": None,  # no CLIENT SETINFO: one round trip less on each new connection
     }
     if cluster:
-        return RedisCluster.from_url(
-            url, max_connections=connections, cluster_error_retry_attempts=1, **{**options, "retry": None}
-        )
+        return RedisCluster.from_url(url, max_connections=connections, **options)
     pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=timeout_s, **options)
     return Redis.from_pool(pool)
 

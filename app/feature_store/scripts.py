@@ -36,13 +36,17 @@ class Call:
     args: Sequence[str | bytes | int]
 
 
-async def run(client: Client, script: Script, calls: Sequence[Call]) -> list[Any]:
-    """Run one script for each call and return the answers in order. Raises redis.RedisError if any call fails."""
-    replies = await _send(client, script, calls)
+async def run(client: Client, script: Script, calls: Sequence[Call], slots: asyncio.Semaphore) -> list[Any]:
+    """Run one script for each call and return the answers in order. Raises redis.RedisError if any call fails.
+
+    slots: as many as the client has connections; a cluster's client would fail rather than wait for one.
+    """
+    replies = await _send(client, script, calls, slots)
     forgotten = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if forgotten:  # after a restart; those calls did nothing
         await client.script_load(script.text)
-        for i, reply in zip(forgotten, await _send(client, script, [calls[i] for i in forgotten]), strict=True):
+        again = await _send(client, script, [calls[i] for i in forgotten], slots)
+        for i, reply in zip(forgotten, again, strict=True):
             replies[i] = reply
     for reply in replies:
         if isinstance(reply, Exception):
@@ -50,9 +54,9 @@ async def run(client: Client, script: Script, calls: Sequence[Call]) -> list[Any
     return replies
 
 
-async def _send(client: Client, script: Script, calls: Sequence[Call]) -> list[Any]:
+async def _send(client: Client, script: Script, calls: Sequence[Call], slots: asyncio.Semaphore) -> list[Any]:
     if isinstance(client, Redis):
-        async with client.pipeline(transaction=False) as pipeline:
+        async with slots, client.pipeline(transaction=False) as pipeline:
             for call in calls:
                 pipeline.evalsha(script.sha, len(call.keys), *call.keys, *call.args)
             return await pipeline.execute(raise_on_error=False)
@@ -64,10 +68,11 @@ async def _send(client: Client, script: Script, calls: Sequence[Call]) -> list[A
 
     async def send_group(group: list[int]) -> None:
         for i in group:
-            try:
-                replies[i] = await client.evalsha(script.sha, len(calls[i].keys), *calls[i].keys, *calls[i].args)
-            except ResponseError as error:
-                replies[i] = error
+            async with slots:
+                try:
+                    replies[i] = await client.evalsha(script.sha, len(calls[i].keys), *calls[i].keys, *calls[i].args)
+                except ResponseError as error:
+                    replies[i] = error
 
     await asyncio.gather(*(send_group(group) for group in groups.values()))
     return replies

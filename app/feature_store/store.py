@@ -76,6 +76,8 @@ class FeatureStore:
         self._writer = open_client(
             url, cluster=settings.cluster, timeout_s=settings.write_timeout_s, connections=settings.write_connections
         )
+        self._read_slots = asyncio.Semaphore(settings.read_connections)
+        self._write_slots = asyncio.Semaphore(settings.write_connections)
         self._read_breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, clock)
         self._write_breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, clock)
         self._durability: Durability = "unknown"
@@ -109,7 +111,7 @@ class FeatureStore:
     async def state(self, user_id: str) -> UserState | None:
         """The user's state in one round trip; None for a user nothing is known of."""
         with self._read_breaker.guard(*FAILURES):
-            async with asyncio.timeout(self._read_bound_s):
+            async with asyncio.timeout(self._read_bound_s), self._read_slots:
                 raw = await self._reader.get(self._keys.state(user_id))
         return unpack(raw) if isinstance(raw, bytes) else None
 
@@ -131,7 +133,7 @@ class FeatureStore:
     async def export_user(self, user_id: str, event_types: Sequence[str] = ()) -> dict[str, Any]:
         """Everything that is stored of a user, as JSON types.  event_types: names that state hashes may stand for."""
         with self._write_breaker.guard(*FAILURES):
-            async with asyncio.timeout(self._write_bound_s):
+            async with asyncio.timeout(self._write_bound_s), self._write_slots:
                 raw = await self._writer.get(self._keys.state(user_id))
                 events = await read_events(self._writer, self._keys.events(partition(user_id)), user_id)
         names = [*event_types, *(event["type"] for event in events)]
@@ -159,7 +161,7 @@ class FeatureStore:
     async def ping(self) -> None:
         """Raises FeatureStoreUnavailable unless Redis answers within a read's timeouts."""
         with self._read_breaker.guard(*FAILURES):
-            async with asyncio.timeout(self._read_bound_s):
+            async with asyncio.timeout(self._read_bound_s), self._read_slots:
                 await self._reader.ping()
 
     async def aclose(self) -> None:
@@ -169,7 +171,7 @@ class FeatureStore:
     async def _write(self, script: Script, calls: Sequence[Call]) -> list[Any]:
         with self._write_breaker.guard(*FAILURES):
             async with asyncio.timeout(self._write_bound_s):
-                return await run(self._writer, script, calls)
+                return await run(self._writer, script, calls, self._write_slots)
 
     def _call(self, event: Event, time_ms: int, schema: Schema, now_ms: int) -> Call:
         keys = [self._keys.state(event.user_id), self._keys.events(partition(event.user_id))]
@@ -195,7 +197,7 @@ class FeatureStore:
             return
         self._durability_until = self._clock() + DURABILITY_AGE_S
         try:
-            async with asyncio.timeout(self._write_bound_s):
+            async with asyncio.timeout(self._write_bound_s), self._write_slots:
                 self._durability = await read_durability(self._writer)
         except FAILURES:  # the events are stored; only the policy is not known (managed servers forbid CONFIG)
             self._durability = "unknown"
