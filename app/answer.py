@@ -26,7 +26,8 @@ def top_k(call: Call, candidates: Candidates) -> tuple[Candidates, NDArray[np.fl
     return candidates.take(order), finite(call.scores)[order]
 
 
-def answer(call: Call, reason_threshold: float, took_s: float) -> Recommendation:
+def answer(call: Call, reason_threshold: float) -> Recommendation:
+    """The answer, but for the time it took, which the caller knows."""
     assert call.candidates is not None
     chosen, scores = top_k(call, call.candidates)
     _warn_if_short(call, len(chosen))
@@ -38,7 +39,7 @@ def answer(call: Call, reason_threshold: float, took_s: float) -> Recommendation
         served_by=call.served_by,
         degraded=list(dict.fromkeys(call.degraded)),
         warnings=list(dict.fromkeys(call.warnings)),
-        took_ms=round(took_s * 1000, 3),
+        took_ms=0.0,
     )
 
 

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from app.filters import MaskCache
 from models.contract.bundle import Bundle, BundleError, open_bundle
+from models.contract.columns import BytesColumn
 from models.contract.features import ItemTables
 from models.contract.history import History, tower_input
+from models.contract.items import ItemTable
 
 FEW = 4_096  # items a filter may leave for an exact search over them; also the most that is fetched to be filtered
 
@@ -111,10 +113,19 @@ def _plain(bundle: Bundle) -> Bundle:
     """The same memory under plain arrays: np.memmap costs microseconds at every indexing."""
     names = ("item_vectors", "neighbours", "neighbours_similarity", "popular", "item_part")
     plain: dict[str, Any] = {name: getattr(bundle, name).view(np.ndarray) for name in names}
-    filters = {name: (codes.view(np.ndarray), values) for name, (codes, values) in bundle.items.filters.items()}
-    plain["items"] = replace(bundle.items, hashes=bundle.items.hashes.view(np.ndarray), filters=filters)
+    items = bundle.items
+    plain["items"] = ItemTable(
+        hashes=items.hashes.view(np.ndarray),
+        ids=_plain_column(items.ids),
+        fields={name: _plain_column(column) for name, column in items.fields.items()},
+        filters={name: (codes.view(np.ndarray), values) for name, (codes, values) in items.filters.items()},
+    )
     plain["tables"] = {name: table.view(np.ndarray) for name, table in bundle.tables.items()}
     return replace(bundle, **plain)
+
+
+def _plain_column(column: BytesColumn) -> BytesColumn:
+    return BytesColumn(column.data.view(np.ndarray), column.offsets.view(np.ndarray))
 
 
 def _index(bundle: Bundle) -> Any:

@@ -55,4 +55,6 @@ class Flow:
         if call.candidates is None:
             call.candidates = popular_candidates(call)
             call.scores = call.candidates.scores
-        return answer(call, self._settings.reason_threshold, self._clock() - call.started_s)
+        found = answer(call, self._settings.reason_threshold)
+        found["took_ms"] = round((self._clock() - call.started_s) * 1000, 3)
+        return found

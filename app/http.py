@@ -70,7 +70,7 @@ class Http:
         path: str = scope["path"]
         is_open = path in OPEN
         if not is_open:
-            authorise(self.service.settings.api_keys, presented_key(scope["headers"]), scope_of(path, scope["method"]))
+            authorise(self.service.settings.api_keys, presented_key(scope["headers"]), scope_of(path))
         is_events = path == "/events"
         limit = MAX_EVENTS_BODY if is_events else MAX_BODY
         check_length(scope["headers"], limit)
@@ -121,7 +121,7 @@ class Exchange:
             await self.answer(status_of(error), body_of(error, self.request_id), headers_of(error))
 
 
-def scope_of(path: str, method: str) -> str:
+def scope_of(path: str) -> str:
     """The scope that a key needs: users' data and bundles are the administrator's."""
     return "admin" if path.startswith(("/users/", "/bundles")) else "serve"
 

@@ -1,5 +1,6 @@
 """The parent of the workers: binds the port, runs the embedded Redis, starts a dead worker again, stops in order."""
 
+import fcntl
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.feature_store.embedded import EmbeddedRedis
+from app.feature_store.errors import EmbeddedRedisError
 from app.logs import log
 from app.settings import Settings
 from app.workers import REFUSED, live_workers
@@ -46,12 +48,14 @@ class Supervisor:
         self._settings = settings
         self._on_ready = on_ready
         self._redis: EmbeddedRedis | None = None
+        self._redis_retry_s = 0.0
         self._stopping = False
 
     def run(self) -> None:
         """Raises CannotStart with a sentence for the operator."""
         _check_bundle(self._settings)
         with ExitStack() as stack:
+            stack.callback(os.close, _own_run_dir(self._settings.run_dir))
             sockets = _listen(self._settings)
             for listener in sockets:
                 stack.enter_context(listener)
@@ -74,10 +78,14 @@ class Supervisor:
 
     def _keep_redis(self) -> None:
         """Start the embedded Redis again if it died; until it is back, lists are made without it."""
-        if self._redis is not None and not self._redis.running:
+        if self._redis is not None and not self._redis.running and time.monotonic() >= self._redis_retry_s:
             log("embedded Redis died", logging.ERROR)
             self._redis.stop()
-            self._redis.start()
+            try:
+                self._redis.start()
+            except EmbeddedRedisError as error:
+                log("embedded Redis does not start", logging.ERROR, error=str(error))
+                self._redis_retry_s = time.monotonic() + MAX_BACKOFF_S
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
@@ -137,6 +145,22 @@ def _stop_all(slots: Sequence[Slot]) -> None:
             log("worker killed", logging.ERROR, pid=process.pid)
             process.kill()
             process.wait()
+
+
+def _own_run_dir(run_dir: Path) -> int:
+    """A file descriptor that holds the run folder's lock; what an earlier run left there is removed."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(run_dir / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise CannotStart(
+            f"another service runs on {run_dir.parent}: stop it, or choose another folder with --data-dir"
+        ) from None
+    for left in (*run_dir.glob("worker-*.json"), *run_dir.glob("metrics-*.prom")):
+        left.unlink()
+    return descriptor
 
 
 def _check_bundle(settings: Settings) -> None:

@@ -48,6 +48,24 @@ class RecommendRequest(Incoming):
     )
 
 
+class RecommendQuery(BaseModel):
+    """What GET /recommend takes of it; a query string holds texts, which are read as what they should be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user_id: Id | None = Field(default=None, description="whose state to read; unknown users are cold users")
+    k: int = Field(default=20, ge=1, le=MAX_K, description="items wanted")
+    include_seen: bool = Field(default=False, description="whether items the user has seen may be on the list")
+    fields: list[Name] = Field(default=[], max_length=64, description="item columns to return; once for each")
+
+
+class SimilarQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    k: int = Field(default=20, ge=1, le=MAX_K, description="items wanted; a bundle keeps a limited number per item")
+    fields: list[Name] = Field(default=[], max_length=64, description="item columns to return; once for each")
+
+
 class EventsRequest(Incoming):
     """Each event is judged by itself; a body that breaks the schema is refused whole."""
 
@@ -171,13 +189,5 @@ def parse(model: type[Wire], body: bytes) -> Wire:
     """Read a request's body. Raises MalformedBody or InvalidRequest."""
     try:
         return model.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_input=False)) from None
-
-
-def parse_values(model: type[Wire], values: dict[str, Any]) -> Wire:
-    """The same for values from a query string."""
-    try:
-        return model.model_validate(values)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False)) from None

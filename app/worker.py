@@ -64,6 +64,7 @@ def main() -> int:
         access_log=False,
         log_config=None,
         server_header=False,
+        timeout_keep_alive=75,  # longer than balancers keep theirs, so that it is they who close an idle connection
         timeout_graceful_shutdown=int(settings.stop_timeout_s) or 1,
     )
     server = Server(config, app, os.getppid())

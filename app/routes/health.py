@@ -4,6 +4,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from app.errors import NotReady
+from app.feature_store.errors import FeatureStoreUnavailable
 from app.openapi import ERRORS
 from app.service import Service
 from app.wire import Health
@@ -34,8 +35,11 @@ async def readyz(request: Request) -> Response:
         version = service.lifecycle.current().version
     except NotReady:
         return _health(Health(status="loading"), 503)
-    answers = service.store.breaker_state == "closed"
-    return _health(Health(status="ready", bundle=version, feature_store="ok" if answers else "unavailable"))
+    try:
+        await service.store.ping()
+    except FeatureStoreUnavailable:
+        return _health(Health(status="ready", bundle=version, feature_store="unavailable"))
+    return _health(Health(status="ready", bundle=version, feature_store="ok"))
 
 
 def _health(body: Health, status: int = 200) -> Response:

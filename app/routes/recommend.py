@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.openapi import ERRORS, body
 from app.service import Service
-from app.wire import MAX_K, Recommendation, RecommendRequest, parse, parse_values
+from app.wire import Recommendation, RecommendQuery, RecommendRequest, parse
 
 router = APIRouter(tags=["recommend"])
 
@@ -32,13 +32,6 @@ async def post_recommend(request: Request) -> Response:
 
 
 @router.get("/recommend", summary="The same for simple callers", response_model=Recommendation, responses=ERRORS)
-async def get_recommend(
-    request: Request,
-    user_id: Annotated[str | None, Query(description="whose state to read")] = None,
-    k: Annotated[int, Query(ge=1, le=MAX_K, description="items wanted")] = 20,
-    include_seen: Annotated[bool, Query(description="whether items the user has seen may be on the list")] = False,
-    fields: Annotated[list[str] | None, Query(description="item columns to return; give it once for each")] = None,
-) -> Response:
-    values = {"user_id": user_id, "k": k, "include_seen": include_seen, "fields": fields or []}
-    answer = await _answer(request.app.state.service, parse_values(RecommendRequest, values))
+async def get_recommend(request: Request, query: Annotated[RecommendQuery, Query()]) -> Response:
+    answer = await _answer(request.app.state.service, RecommendRequest(**query.model_dump()))
     return Response(answer, media_type="application/json")

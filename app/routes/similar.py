@@ -12,7 +12,7 @@ from app.errors import NotFound
 from app.filters import check_names
 from app.openapi import ERRORS
 from app.service import Service
-from app.wire import MAX_K, SimilarItem, SimilarItems
+from app.wire import SimilarItem, SimilarItems, SimilarQuery
 from models.contract.ids import MAX_ID_LENGTH
 
 router = APIRouter(tags=["recommend"])
@@ -22,11 +22,10 @@ router = APIRouter(tags=["recommend"])
 async def get_similar(
     request: Request,
     item_id: Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH)],
-    k: Annotated[int, Query(ge=1, le=MAX_K, description="items wanted; a bundle keeps a limited number per item")] = 20,
-    fields: Annotated[list[str] | None, Query(description="item columns to return; give it once for each")] = None,
+    query: Annotated[SimilarQuery, Query()],
 ) -> Response:
     service: Service = request.app.state.service
-    found = similar_items(service.lifecycle.current(), item_id, k, fields or [])
+    found = similar_items(service.lifecycle.current(), item_id, query.k, query.fields)
     return Response(orjson.dumps(found), media_type="application/json")
 
 

@@ -148,3 +148,13 @@ def test_importing_the_service_loads_no_torch_and_opens_nothing() -> None:
         cwd=Path(__file__).parents[2],
     )
     assert done.stdout == "1\n"
+
+
+def test_two_services_do_not_share_a_data_folder(tmp_path: Path, redis_url: str) -> None:
+    make_bundles(tmp_path)
+    with serving(tmp_path, redis_url=redis_url):
+        code, errors = refusal(tmp_path, redis_url=redis_url)
+    assert (code, errors) == (
+        2,
+        f"another service runs on {tmp_path}: stop it, or choose another folder with --data-dir\n",
+    )

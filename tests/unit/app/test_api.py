@@ -156,6 +156,8 @@ async def test_bodies_over_the_limit_are_refused_announced_or_streamed(service: 
         ("GET", "/recommend?k=nan", 422, "invalid_request", ["k"]),
         ("GET", f"/recommend?user_id={'u' * 129}", 422, "invalid_request", ["user_id"]),
         ("GET", "/recommend?fields=colour", 422, "invalid_request", ["fields"]),
+        ("GET", "/recommend?history=i1", 422, "invalid_request", ["history"]),
+        ("GET", "/items/i1/similar?fields=", 422, "invalid_request", ["fields[0]"]),
         ("GET", "/items/nothing/similar", 404, "not_found", []),
         ("GET", f"/items/{'i' * 129}/similar", 422, "invalid_request", ["item_id"]),
         ("GET", "/items/i1/similar?k=0", 422, "invalid_request", ["k"]),
