@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.feature_store.load import LoadJob, LoadReport, load_states
-from models.contract.ids import hash_id, hash_name
-from models.contract.schema import CategoricalFeature, Schema
-from models.contract.state import Features, Limits, build, pack
+from models.contract.ids import hash_id
+from models.contract.state import Limits, pack
 from models.data.dataset import Dataset
+from models.states import UserStates
 
 
 def load_users(
@@ -60,45 +58,9 @@ def load_tag(dataset: Dataset, shift_ms: int, end_ms: int) -> int:
 
 def packed_states(dataset: Dataset, *, shift_ms: int, end_ms: int, tag: int, start: int) -> Iterator[tuple[str, bytes]]:
     """(user id, packed state) of each user from number `start` on, in the order of the data set."""
-    schema, rows = dataset.schema, dataset.interactions
-    offsets = rows.user_offsets(dataset.num_users)
-    type_hashes = np.array([hash_name(name) for name in schema.event_types], np.uint32)
-    type_seen = np.array([name in schema.seen_types for name in schema.event_types], np.bool_)
+    states = UserStates(dataset, shift_ms)
     for user in range(start, dataset.num_users):
-        first, last = int(offsets[user]), int(offsets[user + 1])
-        last = first + int(np.searchsorted(rows.time_ms[first:last], end_ms))
-        items = rows.item_index[first:last].astype(np.int64)
-        types = rows.event_type[first:last]
-        state = build(
-            rows.time_ms[first:last] + shift_ms,
-            dataset.item_hashes[items],
-            type_hashes[types],
-            dataset.item_ids,
-            items,
-            type_seen[types],
-            user_features(schema, dataset.user_categorical[user], dataset.user_numeric[user], end_ms - 1 + shift_ms),
-            Limits.of(schema),
-            tag,
-        )
-        yield dataset.user_ids[user].decode(), pack(state)
-
-
-def user_features(
-    schema: Schema, categorical: NDArray[np.int32], numeric: NDArray[np.float32], time_ms: int
-) -> Features:
-    """A user's features by name, as known at time_ms: texts from the vocabularies, numbers in their own unit again.
-
-    Missing and unknown categories are left out. A missing number is stored as the mean: prepared data does not tell
-    the two apart.
-    """
-    features: dict[str, tuple[str | float, int]] = {}
-    codes, scaled = iter(categorical.tolist()), iter(numeric.tolist())
-    for feature in schema.user_features:
-        if not isinstance(feature, CategoricalFeature):
-            features[feature.name] = (next(scaled) * feature.std + feature.mean, time_ms)
-        elif code := next(codes):
-            features[feature.name] = (feature.vocabulary[code - 1], time_ms)
-    return features
+        yield dataset.user_ids[user].decode(), pack(states.at(user, end_ms, tag))
 
 
 def describe(report: LoadReport) -> str:

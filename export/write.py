@@ -66,6 +66,7 @@ class BundleContent:
     item_tables: dict[str, NDArray[Any]] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     clock_shift_ms: int = 0
+    training_key: str = ""
     notes: str = ""  # markdown for the model card
 
 
@@ -133,6 +134,7 @@ def _write_manifest(folder: Path, content: BundleContent, now: datetime) -> str:
         data_fingerprint=content.data_fingerprint,
         as_of_ms=content.as_of_ms,
         clock_shift_ms=content.clock_shift_ms,
+        training_key=content.training_key,
         schema=content.schema,
         retrieval=content.retrieval,
         ranking=content.ranking,

@@ -6,6 +6,7 @@ retrieval_test the retrieval model goes on with everything before the test windo
 retrieval_last the retrieval model goes on with everything: for serving
 """
 
+import sys
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -34,12 +35,13 @@ MODEL_VERSION = 1  # raised when a change of the models makes old checkpoints wo
 class Trained:
     """Models for serving or evaluation: trained on everything before until_ms.
 
-    figures: what validation said, by stage.
+    key: of the data and the settings.  figures: what validation said of the ranker.
     """
 
     retrieval: SasRec
     ranker: DeepFm
     until_ms: int
+    key: str
     figures: dict[str, float]
 
 
@@ -64,15 +66,23 @@ def load_trained(dataset: Dataset, options: TrainSection, folder: Path, *, for_t
     ranker = build_ranker(dataset, options)
     ranker_weights, header = stages.result(RANKER)
     checkpoint.set_weights(ranker, ranker_weights)
-    return Trained(retrieval.eval(), ranker.eval(), until, header["figures"])
+    return Trained(retrieval.eval(), ranker.eval(), until, stages.key, header["figures"])
+
+
+def training_key(dataset: Dataset, options: TrainSection) -> str:
+    """Names the data and the settings that models were trained with."""
+    told = f"{MODEL_VERSION}:{dataset.fingerprint}:{options.model_dump_json()}:{dataset.splits}"
+    return sha256(told.encode()).hexdigest()
 
 
 class _Stages:
     def __init__(self, dataset: Dataset, options: TrainSection, folder: Path, log: RunLog | None) -> None:
         self.dataset, self.options, self.folder = dataset, options, folder
         self._log = log
-        told = f"{MODEL_VERSION}:{dataset.fingerprint}:{options.model_dump_json()}:{dataset.splits}"
-        self.key = sha256(told.encode()).hexdigest()
+        self.key = training_key(dataset, options)
+        length = dataset.splits.test_start_ms - dataset.splits.valid_start_ms
+        newest = dataset.splits.valid_start_ms - (options.ranker_windows or sys.maxsize) * length
+        self.ranker_start_ms = max(dataset.splits.ranker_start_ms, newest)
 
     @property
     def log(self) -> RunLog:
@@ -80,7 +90,7 @@ class _Stages:
         return self._log
 
     def retrieval(self) -> None:
-        start = self.dataset.splits.ranker_start_ms
+        start = self.ranker_start_ms
         if self._done(RETRIEVAL):
             return
         window = Window("ranker", start, start + self._window_ms())
@@ -94,7 +104,7 @@ class _Stages:
         if self._done(RANKER):
             return
         splits, length = self.dataset.splits, self._window_ms()
-        starts = range(splits.ranker_start_ms, splits.valid_start_ms - length + 1, length)
+        starts = range(self.ranker_start_ms, splits.valid_start_ms - length + 1, length)
         train_samples = self._samples([(start, start + length) for start in starts], "ranker samples")
         valid_samples = self._samples([(splits.valid_start_ms, splits.test_start_ms)], "validation samples")
         fitted = fit_ranker(self.dataset, train_samples, valid_samples, self.options, self.log)

@@ -134,6 +134,9 @@ class TrainSection(Section):
         default=0.3, ge=0, le=1, description="share of the budget to go on with when newer data is added"
     )
     patience: int = Field(default=3, ge=1, description="validations without a gain before training stops")
+    ranker_windows: int | None = Field(
+        default=None, ge=1, description="newest ranker windows to learn from; all of split.ranker_windows if not given"
+    )
     ranker_dim: int = Field(default=16, ge=1, le=256, description="length of the ranker's field vectors")
     ranker_hidden: list[int] = Field(default=[128, 64], min_length=1, description="units of the ranker's layers")
     ranker_dropout: float = Field(default=0.1, ge=0, lt=1)

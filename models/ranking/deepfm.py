@@ -62,7 +62,7 @@ class Head(nn.Module):
 
     def forward(self, user: Tensor, item_part: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
         rows = user[row_user]  # [n, u]
-        fields, linear = self.cross(cross.new_zeros(len(cross), 0, dtype=torch.int64), cross)
+        fields, linear = self.cross(cross.new_zeros(cross.shape[0], 0, dtype=torch.int64), cross)
         user_sum, item_sum, cross_sum = rows[:, 1 : 1 + self.dim], item_part[:, 1 : 1 + self.dim], fields.sum(1)
         pairs = (user_sum * item_sum + (user_sum + item_sum) * cross_sum).sum(-1)
         hidden = F.relu(rows[:, 1 + self.dim :] + item_part[:, 1 + self.dim :] + self.first(cross))

@@ -25,7 +25,7 @@ class FieldEmbedding(nn.Module):
     def forward(self, categorical: Tensor, numeric: Tensor) -> tuple[Tensor, Tensor]:
         """categorical int64 [n, Fc], numeric float32 [n, Fn] -> fields [n, Fc + Fn, k], linear term [n]."""
         fields = [table(categorical[:, position]) for position, table in enumerate(self.tables)]
-        looked_up = torch.stack(fields, 1) if fields else numeric.new_zeros(len(numeric), 0, self.numeric.shape[1])
+        looked_up = torch.stack(fields, 1) if fields else numeric.new_zeros(numeric.shape[0], 0, self.numeric.shape[1])
         linear = numeric @ self.numeric_weight
         for position, weight in enumerate(self.weights):
             linear = linear + weight(categorical[:, position])[:, 0]

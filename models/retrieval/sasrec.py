@@ -135,7 +135,8 @@ class SasRec(nn.Module):
         self.items = ItemEncoder(items, config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.start = nn.Parameter(torch.zeros(config.dim))  # what a query starts from when nothing came before
-        self.norm = nn.LayerNorm(config.dim)
+        self.newest_weight = nn.Parameter(torch.ones(()))
+        self.content_norm, self.norm = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, history: Tensor, set_ordinal: Tensor) -> Tensor:
@@ -154,9 +155,8 @@ class SasRec(nn.Module):
         for block in self.blocks[:-1]:
             content = block(content, content, distance, allowed | own)
         distance, allowed = _relation(moments, set_ordinal, real)
-        newest: Tensor = (distance == 1) & allowed  # [B, q, L], the set just before the moment
-        share = newest / newest.sum(-1, keepdim=True).clamp(min=1)
-        queries = self.start + share.to(content.dtype) @ content
+        newest = (distance == 1) & allowed  # [B, q, L], the set just before the moment
+        queries = self.start + self.newest_weight * _mean_of(newest, content) + _mean_of(allowed, content)
         vectors: Tensor = self.norm(self.blocks[-1](queries, content, distance, allowed))
         return torch.cat([vectors[..., :-1], torch.ones_like(vectors[..., :1])], -1)
 
@@ -165,9 +165,16 @@ class SasRec(nn.Module):
         return self.items.all_items()
 
     def _content(self, history: Tensor) -> Tensor:
-        vectors = self.items((history - 1).clamp(min=0)) * self.config.dim**0.5
+        vectors = self.content_norm(self.items((history - 1).clamp(min=0)))
         content: Tensor = self.dropout(vectors * (history > 0).unsqueeze(-1))
         return content
+
+
+def _mean_of(chosen: Tensor, content: Tensor) -> Tensor:
+    """Mean of the chosen positions' content, [B, q, d]; zero where none is.  chosen bool [B, q, L]."""
+    share = chosen / chosen.sum(-1, keepdim=True).clamp(min=1)
+    mean: Tensor = share.to(content.dtype) @ content
+    return mean
 
 
 def _relation(from_ordinal: Tensor, to_ordinal: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

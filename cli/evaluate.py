@@ -1,0 +1,97 @@
+"""`shortlist evaluate`: measure every system on the held-out future, through an exported bundle."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli.options import DATA_DIR, DataDir, reported
+
+if TYPE_CHECKING:
+    from models.data.dataset import Dataset
+    from models.report import Report
+
+FOLDER = "evaluation"
+REPORT = "report.json"
+SERVED, RETRIEVAL = "retrieval_ranking", "retrieval"
+
+
+def evaluate(data_dir: DataDir = DATA_DIR, baskets: bool = typer.Option(False, help="Also the next basket.")) -> None:
+    """Evaluate the models that know nothing of the test window, as int8 graphs, and print the tables.
+
+    Example: shortlist evaluate --data-dir .shortlist
+
+    The same figures go to .shortlist/evaluation/report.json; docs/evaluation.md says how to read them.
+    """
+    from rich.console import Console
+
+    from export.gates import GateError
+    from models.checkpoint import CheckpointError
+    from models.contract.manifest import BundleError
+    from models.data.dataset import load_dataset
+    from models.data.errors import DataError
+    from models.report_table import print_report
+
+    with reported(DataError, CheckpointError, BundleError, GateError, ValueError):
+        report = evaluate_test_bundle(load_dataset(data_dir / "prepared"), data_dir, baskets=baskets)
+    print_report(report, Console())
+    typer.echo(f"{data_dir / FOLDER / REPORT}")
+
+
+def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = False) -> "Report":
+    """Export the models trained up to the test window, and evaluate that bundle on it. Writes report.json."""
+    import os
+
+    from cli.export import export_bundle
+    from export.offline import BundleSystem, open_models
+    from models.baselines import baselines
+    from models.contract.bundle import open_bundle
+    from models.evaluate import System, evaluate_systems
+    from models.targets import Window
+
+    folder = data_dir / FOLDER
+    path = export_bundle(dataset, data_dir, folder / "bundles", for_test=True)
+    models, split = open_models(dataset, open_bundle(path)), dataset.splits.test_start_ms
+    served = BundleSystem(models, split, "ranking")
+    plain = baselines(dataset, split)
+    systems: dict[str, System] = {
+        SERVED: served,
+        RETRIEVAL: BundleSystem(models, split, "retrieval"),
+        "user_vector": BundleSystem(models, split, "user_vector"),
+        **plain,
+    }
+    report = evaluate_systems(
+        dataset,
+        Window.test(dataset),
+        systems,
+        references=[SERVED, *(name for name in systems if name != SERVED)],
+        rankers={"ranking": served.scored},
+        basket_systems=plain if baskets else None,
+    )
+    unfinished = folder / f"{REPORT}.tmp"
+    unfinished.write_bytes(report.to_json())
+    os.replace(unfinished, folder / REPORT)
+    return report
+
+
+def manifest_metrics(data_dir: Path, fingerprint: str) -> dict[str, dict[str, float]]:
+    """Figures of the last evaluation for the bundle's manifest; none when it was of other data."""
+    import orjson
+
+    try:
+        report = orjson.loads((data_dir / FOLDER / REPORT).read_bytes())
+    except FileNotFoundError:
+        return {}
+    if report["fingerprint"] != fingerprint:
+        return {}
+    groups: dict[str, dict[str, float]] = {
+        "test window": {"start_ms": float(report["start_ms"]), "end_ms": float(report["end_ms"])}
+    }
+    for section in report["sections"]:
+        if section["unit"] != "window":
+            continue
+        for name, system in section["systems"].items():
+            group = "test" if name == SERVED else f"test {name}"
+            for metric in ("ndcg@10", "recall@20"):
+                groups.setdefault(group, {})[f"{section['mode']} {metric}"] = system["metrics"][metric]["value"]
+    return groups

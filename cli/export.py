@@ -1,0 +1,86 @@
+"""`shortlist export`: from the trained models to a verified bundle, and the pointer to it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli.options import DATA_DIR, DataDir, reported
+
+if TYPE_CHECKING:
+    from models.contract.manifest import Manifest
+    from models.data.dataset import Dataset
+
+
+def export(
+    data_dir: DataDir = DATA_DIR,
+    shift_to_now: bool = typer.Option(
+        False, help="Move all times so that the data ends now: for old data, whose users would look long gone."
+    ),
+    activate: bool = typer.Option(True, help="Make the bundle the active one; a running service follows."),
+) -> None:
+    """Export the trained models as int8 graphs and an index; refused unless every gate holds.
+
+    Example: shortlist export --data-dir .shortlist
+    """
+    from export.gates import GateError
+    from models.checkpoint import CheckpointError
+    from models.contract.manifest import BundleError
+    from models.data.dataset import load_dataset
+    from models.data.errors import DataError
+
+    with reported(DataError, CheckpointError, BundleError, GateError, ValueError):
+        dataset = load_dataset(data_dir / "prepared")
+        path = export_bundle(dataset, data_dir, data_dir / "bundles", for_test=False, shift_to_now=shift_to_now)
+        if activate:
+            activate_bundle(path)
+    typer.echo(f"{path}{' is active' if activate else ''}")
+    typer.echo("Next: shortlist load, then shortlist serve")
+
+
+def export_bundle(
+    dataset: "Dataset", data_dir: Path, bundles_dir: Path, *, for_test: bool, shift_to_now: bool = False
+) -> Path:
+    """Write a bundle of the models before the test window, or of the last ones. Raises GateError, CheckpointError."""
+    import time
+    from importlib.metadata import version
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from cli.evaluate import manifest_metrics
+    from cli.train import read_options
+    from export.run import STEPS, build_content
+    from export.write import write_bundle
+    from models.train import load_trained
+
+    trained = load_trained(dataset, read_options(data_dir), data_dir / "train", for_test=for_test)
+    shift = int(time.time() * 1000) - dataset.splits.end_ms if shift_to_now else 0
+    columns = (TextColumn("{task.description:<19}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("export", total=len(STEPS))
+        content = build_content(
+            dataset,
+            trained,
+            code_version=version("shortlist"),
+            clock_shift_ms=shift,
+            metrics={} if for_test else manifest_metrics(data_dir, dataset.fingerprint),
+            active=None if for_test else active_manifest(bundles_dir),
+            on_step=lambda step: progress.update(task, description=step, completed=STEPS.index(step)),
+        )
+        progress.update(task, description="exported", completed=len(STEPS))
+    return write_bundle(bundles_dir, content)
+
+
+def active_manifest(bundles_dir: Path) -> "Manifest | None":
+    """The manifest of the active bundle, None before there is one. Raises BundleError when it is damaged."""
+    from models.contract.verify import verify_bundle
+    from models.contract.versions import bundle_path, read_active
+
+    active = read_active(bundles_dir)
+    return verify_bundle(bundle_path(bundles_dir, active)) if active else None
+
+
+def activate_bundle(path: Path) -> None:
+    from models.contract.versions import write_active
+
+    write_active(path.parent, path.name)

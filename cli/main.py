@@ -1,0 +1,30 @@
+"""The `shortlist` command: each subcommand in a file of its own, which imports what it needs when it runs."""
+
+import typer
+
+from cli.demo import demo
+from cli.evaluate import evaluate
+from cli.events import app as events
+from cli.export import export
+from cli.load import load
+from cli.prepare import prepare
+from cli.serve import serve
+from cli.train import train
+
+app = typer.Typer(
+    help="Train, export and serve recommendations.\n\nStart with: shortlist demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (demo, prepare, train, evaluate, export, load, serve):
+    app.command()(command)
+app.add_typer(events, name="events")
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""From trained models to the content of a bundle: graphs, int8, index, tables, and the gates they passed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from export.gates import batch_gate, check, not_worse_gate, parity_gate, recall_gate
+from export.graphs import (
+    RANKING_HEAD_IO,
+    RANKING_USER_IO,
+    USER_TOWER_IO,
+    Feed,
+    GraphIO,
+    describe,
+    parity,
+    size_feeds,
+    to_onnx,
+)
+from export.index import build_index
+from export.measure import choose, join, rows_changed_by_batching, time_both
+from export.quality import RankedRequests, Requests, ranked_requests, ranking_gates, requests, tower_gates, user_rows
+from export.quantize import quantize
+from export.write import BundleContent
+from models.contract import bundle as layout
+from models.contract.features import cross_names
+from models.contract.manifest import Gate, GraphInfo, Manifest, RankingInfo, RetrievalInfo
+from models.data.dataset import Dataset
+from models.ranking.samples import item_numbers
+from models.retrieval.snapshot import snapshot
+from models.train import Trained
+
+CALIBRATION = 128
+TIMED = 32
+NOT_WORSE_MARGIN = 0.02
+MAIN_METRICS = ("all ndcg@10", "new ndcg@10")  # of the group "test", retrieval and ranking together
+
+OnStep = Callable[[str], None]
+STEPS = ("tables", "user tower", "ranker", "index", "gates")
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A graph in the precision it ships in.  gates: those it has to pass in that precision."""
+
+    graph: bytes
+    info: GraphInfo
+    gates: list[Gate]
+
+
+def build_content(
+    dataset: Dataset,
+    trained: Trained,
+    *,
+    code_version: str,
+    clock_shift_ms: int = 0,
+    metrics: dict[str, dict[str, float]] | None = None,
+    active: Manifest | None = None,
+    on_step: OnStep = lambda step: None,
+) -> BundleContent:
+    """Everything that goes into the bundle. Raises GateError when a gate fails.
+
+    metrics: figures of the evaluation, for the manifest and the card.  active: the bundle in service, which must not
+    be better on the same test window by more than NOT_WORSE_MARGIN.
+    """
+    on_step("tables")
+    retrieval = snapshot(dataset, trained.retrieval, trained.until_ms)
+    asked = requests(dataset, retrieval)
+    on_step("user tower")
+    tower = _ship_tower(trained.retrieval, asked)
+    on_step("ranker")
+    item_part = _item_part(dataset, trained)
+    ranked = ranked_requests(dataset, asked)
+    user = _ship_ranking_user(trained.ranker.user_module, ranked, _head_onnx(trained, ranked, item_part), item_part)
+    head = _ship_head(trained.ranker.head_module, ranked, user.graph, item_part)
+    on_step("index")
+    index = build_index(retrieval.item_vectors, asked.vectors)
+    on_step("gates")
+    gates = [
+        *tower.gates,
+        *user.gates,
+        *head.gates,
+        recall_gate(index.info.recall, dataset.num_items),
+        *_not_worse(metrics or {}, active),
+    ]
+    check(gates)
+    ranking_tensors = describe([user.graph, head.graph])
+    return BundleContent(
+        code_version=code_version,
+        data_fingerprint=dataset.fingerprint,
+        as_of_ms=trained.until_ms,
+        clock_shift_ms=clock_shift_ms,
+        training_key=trained.key,
+        schema=dataset.schema,
+        retrieval=RetrievalInfo(
+            model="sasrec",
+            dim=retrieval.item_vectors.shape[1],
+            history_length=retrieval.history_length,
+            tensors=describe([tower.graph]),
+        ),
+        ranking=RankingInfo(
+            model="deepfm",
+            user_dim=next(int(t.shape[1]) for t in ranking_tensors if t.name == "user"),
+            item_part_dim=item_part.shape[1],
+            cross_features=cross_names(dataset.schema),
+            tensors=ranking_tensors,
+        ),
+        index=index.info,
+        graphs={layout.USER_TOWER: tower.info, layout.RANKING_USER: user.info, layout.RANKING_HEAD: head.info},
+        gates=gates,
+        items_folder=dataset.folder / "items",
+        item_vectors=retrieval.item_vectors,
+        item_part=item_part,
+        neighbours=retrieval.tables.neighbours,
+        neighbours_similarity=retrieval.tables.similarity,
+        popular=retrieval.popular,
+        user_tower=tower.graph,
+        ranking_user=user.graph,
+        ranking_head=head.graph,
+        faiss_index=index.data,
+        item_tables={"affinity": retrieval.tables.affinity},
+        metrics=metrics or {},
+        notes=_notes(dataset, trained),
+    )
+
+
+def _ship_tower(module: nn.Module, asked: Requests) -> Shipped:
+    feeds = asked.tower_feeds()
+    return _ship("user_tower", module, USER_TOWER_IO, feeds, lambda fp32, int8: tower_gates(asked, fp32, int8))
+
+
+def _head_onnx(trained: Trained, ranked: RankedRequests, item_part: NDArray[np.float32]) -> bytes:
+    """The fp32 head, which the user graph is judged with."""
+    with torch.inference_mode():
+        rows = [
+            trained.ranker.user_module(*(torch.from_numpy(array) for array in feed.values())).numpy()
+            for feed in ranked.users[:2]
+        ]
+    sample = RankedRequests(ranked.asked, ranked.found[:2], ranked.owners[:2], ranked.users[:2], ranked.cross[:2])
+    return to_onnx(trained.ranker.head_module, RANKING_HEAD_IO, join(sample.head_feeds(rows, item_part)))
+
+
+def _ship_ranking_user(
+    module: nn.Module, ranked: RankedRequests, head: bytes, item_part: NDArray[np.float32]
+) -> Shipped:
+    return _ship(
+        "ranking_user",
+        module,
+        RANKING_USER_IO,
+        ranked.users,
+        lambda fp32, int8: ranking_gates("ranking_user", ranked, (fp32, head), (int8, head), item_part),
+    )
+
+
+def _ship_head(module: nn.Module, ranked: RankedRequests, user_graph: bytes, item_part: NDArray[np.float32]) -> Shipped:
+    """Calibrated and judged behind the user graph that ships."""
+    feeds = ranked.head_feeds(user_rows(ranked, user_graph), item_part)
+    return _ship(
+        "ranking_head",
+        module,
+        RANKING_HEAD_IO,
+        feeds,
+        lambda fp32, int8: ranking_gates("ranking_head", ranked, (user_graph, fp32), (user_graph, int8), item_part),
+    )
+
+
+def _ship(
+    name: str,
+    module: nn.Module,
+    io: GraphIO,
+    feeds: Sequence[Feed],
+    quality: Callable[[bytes, bytes], list[Gate]],
+) -> Shipped:
+    """Export, compare with torch, quantize, measure, and choose the precision."""
+    sample = join(feeds[:2]) if len(feeds) > 1 else join([feeds[0], feeds[0]])
+    fp32 = to_onnx(module, io, sample)
+    gates = [parity_gate(name, parity(module, io, fp32, [*size_feeds(io, sample), *feeds[:TIMED]]))]
+    int8 = quantize(fp32, feeds[:CALIBRATION])
+    if int8 is None:
+        info, graph = choose(None, []), fp32
+    else:
+        judged = quality(fp32, int8)
+        info = choose(time_both(fp32, int8, feeds[:TIMED]), judged)
+        graph = int8 if info.precision == "int8" else fp32
+        if info.precision == "int8":
+            gates += judged
+    gates.append(batch_gate(name, rows_changed_by_batching(graph, feeds[:TIMED])))
+    return Shipped(graph, info, gates)
+
+
+def _item_part(dataset: Dataset, trained: Trained) -> NDArray[np.float32]:
+    """The ranker's row of each item, float32 [N, h], with how the item sells as of the end of training."""
+    past = dataset.interactions.before(trained.until_ms)
+    with torch.inference_mode():
+        rows: NDArray[np.float32] = trained.ranker.item_part(
+            torch.from_numpy(np.array(dataset.item_categorical, np.int64)),
+            torch.from_numpy(item_numbers(dataset, past, trained.until_ms)),
+        ).numpy()
+    return rows
+
+
+def _not_worse(metrics: dict[str, dict[str, float]], active: Manifest | None) -> list[Gate]:
+    """Compared only where both were measured on the same test window of the same data."""
+    if active is None or metrics.get("test window") != active.metrics.get("test window"):
+        return []
+    new, old = metrics.get("test", {}), active.metrics.get("test", {})
+    return [
+        not_worse_gate(name, new[name], old[name], NOT_WORSE_MARGIN)
+        for name in MAIN_METRICS
+        if name in new and name in old
+    ]
+
+
+def _notes(dataset: Dataset, trained: Trained) -> str:
+    lines = [
+        f"Users: {dataset.num_users:,}. Interactions: {len(dataset.interactions):,}.",
+        "The ranker knows no user by id; a user is their history and features, and a new user is served the same way.",
+    ]
+    ranked, plain = (trained.figures.get(name) for name in ("ndcg@10", "retrieval_ndcg@10"))
+    if ranked is not None and plain is not None:
+        verdict = "beats" if ranked > plain else "does NOT beat"
+        lines.append(
+            f"On the validation window the ranker's order {verdict} the retrieval order of the same candidates: "
+            f"NDCG@10 {ranked:.4f} against {plain:.4f}."
+        )
+    return "\n".join(lines)
