@@ -47,6 +47,8 @@ Change = Callable[[np.ndarray], np.ndarray]
         ("items/categorical.npy", lambda a: a[:, :0], r"items/categorical.npy: int32 \[2, 1\] expected"),
         ("items/numeric.npy", lambda a: a * np.nan, "items/numeric.npy: has values that are not finite"),
         ("items/ids.offsets.npy", lambda a: a[::-1], "items/ids: offsets do not match"),
+        ("items/ids.offsets.npy", lambda a: np.array([0, 9, a[-1]]), "items/ids: offsets do not match"),
+        ("items/ids.offsets.npy", lambda a: np.array([1, 2, a[-1]]), "items/ids: offsets do not match"),
         ("items/ids.offsets.npy", lambda a: a[:-1], "items/ids: 2 strings expected, found 1"),
         ("items/fields/genre.offsets.npy", lambda a: a + 1, "items/fields/genre: offsets do not match"),
         ("items/filters/genre.npy", lambda a: a - 2, "items/filters/genre.npy: values from -1 to 1"),

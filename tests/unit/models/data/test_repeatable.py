@@ -28,10 +28,10 @@ def test_permuted_lines_give_identical_bytes(tmp_path: Path, kind: str) -> None:
     """All three files shuffled, the log cut into three files: every array, the report and the fingerprint are equal."""
     truth = write_planted(tmp_path / "shop")
     log = pq.read_table(tmp_path / "shop/interactions.parquet")
-    lines = list(range(len(log)))
-    # Lines equal in all but the value and the context, so that the last keys of the order matter.
+    # Lines equal in all but the value, in all but the store, and in all: every key of the order decides somewhere.
     twins = log.slice(0, 500).set_column(log.schema.get_field_index("price"), "price", pa.array([9.5] * 500))
-    log = pa.concat_tables([log, twins, log.slice(0, 100)])
+    moved = log.slice(500, 500).set_column(log.schema.get_field_index("store"), "store", pa.array(["a"] * 500))
+    log = pa.concat_tables([log, twins, moved, log.slice(0, 100)])
     pq.write_table(log, tmp_path / "shop/interactions.parquet")
     text = truth.config.read_text().replace("[split]", f'[split]\nkind = "{kind}"')
     truth.config.write_text(text)
@@ -98,11 +98,12 @@ def test_a_failed_run_leaves_the_old_dataset_and_no_rubbish(tmp_path: Path, shop
 
 
 def test_what_a_killed_run_left_is_cleared(tmp_path: Path, shop: Shop) -> None:
-    (tmp_path / "data/.prepare/prepared").mkdir(parents=True)
-    (tmp_path / "data/.prepare/prepared/dataset.json").write_text("{")
+    (tmp_path / "data/.prepare/prepared/items").mkdir(parents=True)
+    (tmp_path / "data/.prepare/prepared/items/old.npy").write_bytes(b"")
     (tmp_path / "data/.prepared.old").mkdir()
     folder = prepare_dataset(shop(), tmp_path / "data").folder
     assert load_dataset(folder).num_items == 2
+    assert not (folder / "items/old.npy").exists()
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [".prepare.lock", "prepared"]
 
 
