@@ -102,7 +102,10 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def _array(path: Path, name: str) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(path / name, mmap_mode="r", allow_pickle=False)
+    try:
+        array: NDArray[Any] = np.load(path / name, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:  # also for object arrays, which would need pickle
+        raise BundleError(name, "cannot be read as an array; export the bundle again") from error
     return array
 
 

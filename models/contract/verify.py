@@ -26,10 +26,10 @@ def verify_bundle(path: Path) -> Manifest:
     found = _plain_files(path)
     for name in (MANIFEST, MANIFEST_HASH):
         found.pop(name, None)
-    for name in sorted(found.keys() - manifest.files.keys()):
-        raise BundleError(name, "is not named in the manifest; remove it")
     for name in sorted(manifest.files.keys() - found.keys()):
         raise BundleError(name, f"is missing; {_GET_IT_AGAIN}")
+    for name in sorted(found.keys() - manifest.files.keys()):
+        raise BundleError(name, "is not named in the manifest; remove it")
     for name, size in sorted(found.items()):
         if size != manifest.files[name].size:
             raise BundleError(name, f"has {size} bytes instead of {manifest.files[name].size}; {_GET_IT_AGAIN}")
@@ -74,14 +74,17 @@ def _read_small(path: Path, name: str) -> bytes:
 
 
 def _plain_files(path: Path) -> dict[str, int]:
-    """Sizes of all files under a folder, by relative path. Refuses links, devices and empty folders."""
+    """Sizes of all files under a folder, by relative path; an empty folder is listed too, with a slash at its end.
+
+    Refuses links, pipes and devices.
+    """
     sizes: dict[str, int] = {}
     folders = [path]
     for folder in folders:
         with os.scandir(folder) as entries:
             listed = list(entries)
         if not listed:
-            raise BundleError(folder.relative_to(path).as_posix(), "is an empty folder; remove it")
+            sizes[f"{folder.relative_to(path).as_posix()}/"] = 0
         for entry in listed:
             if entry.is_dir(follow_symlinks=False):
                 folders.append(Path(entry.path))
