@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from app.answer import top_k
 from app.call import Call, read_user, resolve_items
 from app.engine import Engine
 from app.errors import InvalidRequest
@@ -19,6 +20,7 @@ from app.ranking import best_first, finite
 from app.recommender import Recommender
 from app.settings import Settings
 from app.wire import Recommendation, RecommendRequest
+from models.contract.candidates import Candidates
 from models.contract.state import Limits, UserState, apply, empty
 from tests.tiny_bundle import tiny_category, tiny_item_ids
 from tests.unit.app.conftest import NOW_MS
@@ -271,3 +273,13 @@ async def test_many_at_once_each_get_their_own(recommender: Recommender) -> None
     together = await asyncio.gather(*(recommender.recommend(request) for request in requests))
     for request, found in zip(requests, together, strict=True):
         assert ids(found) == ids(await recommender.recommend(request))
+
+
+def test_what_is_not_allowed_is_dropped_from_the_final_list_whatever_brought_it(engine: Engine) -> None:
+    """As if an index or a source had ignored the filter."""
+    call = Call(RecommendRequest(k=3), engine, NOW_MS, 0.0)
+    call.allowed = np.arange(120) % 2 == 1
+    call.scores = np.array([9, 8, 7, 6, 5], np.float32)
+    leaked = Candidates(np.array([0, 1, 2, 3, 5]), call.scores, np.zeros(5, np.uint8))
+    chosen, scores = top_k(call, leaked)
+    assert (chosen.items.tolist(), scores.tolist()) == ([1, 3, 5], [8.0, 6.0, 5.0])
