@@ -4,8 +4,9 @@ import typer
 
 from cli.demo import demo
 from cli.evaluate import evaluate
-from cli.events import app as events
+from cli.events import events
 from cli.export import export
+from cli.key import key
 from cli.load import load
 from cli.prepare import prepare
 from cli.serve import serve

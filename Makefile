@@ -1,0 +1,37 @@
+# make demo | test | check | openapi | clean.  PYTHON chooses the interpreter (3.11) that makes .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PORT ?= 8000
+PRESET ?= quick
+
+.PHONY: install demo test check openapi clean
+
+install: $(STAMP)
+
+# pip, not uv or poetry: torch is pinned to one release, whose CPU build pip takes where there is one.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "python 3.11 is needed; set PYTHON to its path"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,demo,dev]'
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/shortlist demo --preset $(PRESET) --port $(PORT)
+
+test: install
+	$(BIN)/python -m pytest -q
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q
+
+openapi: install
+	$(BIN)/python -m app.openapi > docs/openapi.json
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
