@@ -1,68 +1,44 @@
 """`shortlist events`: what is done with the log of events."""
 
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The log of events.", no_args_is_help=True)
+from cli.options import DATA_DIR, DataDir, reported
+from cli.redis_options import PREFIX, RedisCluster, RedisPrefix, RedisUrl, redis_address
+
+events = typer.Typer(no_args_is_help=True)
 
 
-@app.callback()
-def events() -> None:
+@events.callback()
+def describe() -> None:
     """The log of events."""
 
 
-@app.command()
+@events.command()
 def archive(
-    data_dir: Annotated[
-        Path, typer.Option(envvar="SHORTLIST_DATA_DIR", help="Folder whose archive/ gets the Parquet files.")
-    ] = Path(".shortlist"),
-    redis_url: Annotated[
-        str | None, typer.Option(envvar="SHORTLIST_REDIS_URL", help="Redis to read; the embedded one if not given.")
-    ] = None,
-    redis_cluster: Annotated[
-        bool, typer.Option(envvar="SHORTLIST_REDIS_CLUSTER", help="The URL is of a Redis Cluster.")
-    ] = False,
-    redis_prefix: Annotated[
-        str, typer.Option(envvar="SHORTLIST_REDIS_PREFIX", help="First part of every key.")
-    ] = "shortlist",
+    data_dir: DataDir = DATA_DIR,
+    redis_url: RedisUrl = None,
+    redis_cluster: RedisCluster = False,
+    redis_prefix: RedisPrefix = PREFIX,
 ) -> None:
     """Move events from Redis to Parquet, in the shape of the interactions input, and finish erasures.
 
     Each event is archived exactly once, wherever the command is interrupted; Redis is trimmed only afterwards.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from app.feature_store.embedded import embedded_url
     from app.feature_store.errors import FeatureStoreError
-    from app.feature_store.event_log import EventLog
-    from app.feature_store.sync_client import sync_client
-    from cli.archive import archive_events
+    from cli.archive import archive_with_progress
     from cli.archive_files import ArchiveError
     from models.contract.manifest import BundleError
 
-    columns = (TextColumn("archiving events"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
-        with (
-            nullcontext(redis_url) if redis_url else embedded_url(data_dir / "redis") as url,
-            Progress(*columns) as progress,
-        ):
-            with sync_client(url, cluster=redis_cluster) as client:
-                task = progress.add_task("archive", total=EventLog(client, redis_prefix).size())
-            report = archive_events(
-                url,
-                data_dir / "archive",
-                context=context_columns(data_dir),
-                prefix=redis_prefix,
-                cluster=redis_cluster,
-                on_step=lambda _, done: progress.update(task, completed=done),
-            )
-    except (ArchiveError, BundleError, FeatureStoreError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
-    typer.echo(f"archived {report.events} events in {report.files} files in {data_dir / 'archive'}")
+    folder = data_dir / "archive"
+    with (
+        reported(ArchiveError, BundleError, FeatureStoreError, ValueError),
+        redis_address(redis_url, data_dir) as url,
+    ):
+        context = context_columns(data_dir)
+        report = archive_with_progress(url, folder, context=context, prefix=redis_prefix, cluster=redis_cluster)
+    typer.echo(f"archived {report.events} events in {report.files} files in {folder}")
     if report.erased_users:
         typer.echo(f"removed {report.erased_rows} archived events of {report.erased_users} erased users")
 

@@ -196,7 +196,7 @@ async def test_killed_while_erasing_the_next_run_finishes(
 async def test_an_erasure_that_was_interrupted_is_finished_by_the_archive(
     redis_url: str, key_prefix: str, store: FeatureStore, tmp_path: Path
 ) -> None:
-    """Entries up to the tombstone that are still in the stream never reach a file."""
+    """Entries up to the tombstone that are still in the stream do not stay in a file."""
     await send(store, [1, 2], range(3))
     keys = Keys(key_prefix)
     with redis.Redis.from_url(redis_url, protocol=2) as client:

@@ -37,6 +37,7 @@ def test_starts_stops_and_keeps_what_was_written(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path) as server:
         pid = server.pid
         assert server.running
+        assert os.getpgid(pid) != os.getpgid(0)  # so Ctrl-C in the terminal reaches the service only
         with client(server.url) as connection:
             connection.set("a", "1")
             assert connection.config_get("appendonly") == {"appendonly": "yes"}
