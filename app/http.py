@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
@@ -28,6 +28,7 @@ from app.limits import (
 )
 from app.logs import log
 from app.service import Service
+from models.contract.bundle import BundleError
 
 Scope = MutableMapping[str, Any]
 Handler = Callable[[Service, bytes], Awaitable[bytes]]
@@ -49,8 +50,8 @@ class Http:
         self._fast = fast
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.api(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
             return
         started_s = self.service.clock()
         exchange = Exchange(scope, send, self.service.draining)
@@ -65,6 +66,20 @@ class Http:
             await exchange.fail(Internal("something went wrong here; the log has it under this request id"))
         finally:
             self.service.metrics.request(exchange.route, exchange.status, self.service.clock() - started_s)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Open the service when the server starts and close it when it stops; a bad bundle is one line in the log."""
+        await receive()
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self.service.running())
+            except BundleError as error:
+                log("bundle refused", logging.ERROR, error=str(error))
+                await send({"type": "lifespan.startup.failed", "message": ""})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _handle(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
         path: str = scope["path"]

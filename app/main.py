@@ -1,9 +1,6 @@
 """The composition root. Importing this opens nothing; `create_app` puts the service together, starting it opens it."""
 
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -33,21 +30,14 @@ ABOUT = "Personalised lists from one verified bundle, learning from each event w
 
 def create_app(settings: Settings) -> Http:
     """The ASGI application of one worker."""
-    service = Service(settings)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with service.running():
-            yield
-
-    api = create_api(lifespan)
+    service, api = Service(settings), create_api()
     api.state.service = service
     return Http(api, service, fast={("POST", "/recommend"): recommend.recommend})
 
 
-def create_api(lifespan: Any = None) -> FastAPI:
+def create_api() -> FastAPI:
     """The routes, their errors and their description."""
-    api = FastAPI(title="Shortlist", version="1", description=ABOUT, lifespan=lifespan, redoc_url=None)
+    api = FastAPI(title="Shortlist", version="1", description=ABOUT, redoc_url=None)
     for module in (recommend, events, similar, users, bundles, health, metrics):
         api.include_router(module.router)
     for kind in (ShortlistError, RequestValidationError, HTTPException, FeatureStoreUnavailable, Exception):

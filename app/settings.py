@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(default=False, description="listen beyond loopback although no API key is set")
     deadline_ms: int | None = Field(
-        default=100, ge=1, le=60_000, description="time for a request that names none, ms; unset: none"
+        default=100, ge=1, le=60_000, description="time for a request that names none, ms; `null` for no limit"
     )
     max_concurrency: int = Field(
         default=128,

@@ -61,6 +61,7 @@ def main() -> int:
         loop="uvloop",
         http="httptools",
         ws="none",
+        lifespan="on",
         access_log=False,
         log_config=None,
         server_header=False,
