@@ -41,7 +41,7 @@ _PARTS_OF_TITLE = """
 def write_demo_sources(data_dir: Path) -> Path:
     """Write interactions.parquet, items.parquet, users.parquet and shortlist.toml into `data_dir`/demo.
 
-    Files already there from the same package are kept; shortlist.toml is written only once, so that edits of it stay.
+    Files already there from the same package are kept, and so is a shortlist.toml that someone has edited.
     Returns the path of shortlist.toml. Raises SourceError if the package is not installed.
     """
     package = _find_package()
@@ -51,9 +51,11 @@ def write_demo_sources(data_dir: Path) -> Path:
     if not (marker.is_file() and marker.read_text("utf-8") == version):
         _write_tables(Path(str(package.locate_file(PACKAGE))) / "data", folder)
         marker.write_text(version, "utf-8")
-    config = folder / "shortlist.toml"
-    if not config.exists():
-        config.write_text(files("models.data").joinpath("demo.toml").read_text("utf-8"), "utf-8")
+    config, original = folder / "shortlist.toml", folder / ".shortlist.toml.original"
+    if not config.exists() or (original.exists() and config.read_bytes() == original.read_bytes()):
+        template = files("models.data").joinpath("demo.toml").read_bytes()
+        config.write_bytes(template)
+        original.write_bytes(template)
     return config
 
 

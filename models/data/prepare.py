@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import numpy as np
 
 from models.contract.schema import Schema
 from models.data.catalogue import Items, Users, make_items, make_users
 from models.data.config import Config
 from models.data.dataset import PARTS, load_dataset
-from models.data.errors import DatasetError
+from models.data.errors import DatasetError, SourceError
 from models.data.log import Log, OrderedLog, order_log, read_log
 from models.data.report import Report
 from models.data.sources import connect
@@ -57,6 +58,9 @@ def prepare_dataset(config: Config, data_dir: Path, on_step: Callable[[str], Non
                 report = _prepare(config, scratch, on_step)
             store_key(scratch / "prepared", key)
             replace_folder(scratch / "prepared", folder)
+        except duckdb.Error as error:  # Parquet is read late, and DuckDB does not say of which file
+            paths = ", ".join(section.path for section in (config.interactions, config.items, config.users) if section)
+            raise SourceError(f"{paths}: cannot be read: {' '.join(str(error).splitlines()[:3])}") from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return Prepared(folder, report, reused=False)

@@ -114,6 +114,19 @@ def test_an_empty_id_in_parquet(tmp_path: Path, prepared: Prepare) -> None:
         prepared(load_config(tmp_path / "shortlist.toml"))
 
 
+def test_a_torn_parquet_file_is_named(tmp_path: Path, prepared: Prepare) -> None:
+    """The footer is whole, so the file opens; its pages are not."""
+    days = [datetime.fromisoformat(day) for day in DAYS]
+    log = pa.table({"user_id": ["u"] * 30, "item_id": ["i"] * 30, "timestamp": days})
+    pq.write_table(log, tmp_path / "log.parquet", compression="zstd")
+    content = bytearray((tmp_path / "log.parquet").read_bytes())
+    content[4:200] = bytes(196)
+    (tmp_path / "log.parquet").write_bytes(content)
+    (tmp_path / "shortlist.toml").write_text('[interactions]\npath = "log.parquet"\n')
+    with pytest.raises(SourceError, match=r"log\.parquet: cannot be read: "):
+        prepared(load_config(tmp_path / "shortlist.toml"))
+
+
 def test_an_unknown_kind_of_file(shop: Shop, prepared: Prepare) -> None:
     with pytest.raises(SourceError, match=r"shortlist\.toml: unknown kind of file"):
         prepared(shop(toml='[items]\npath = "shortlist.toml"\n'))

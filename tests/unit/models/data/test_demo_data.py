@@ -63,14 +63,19 @@ def test_a_product_known_by_its_id(dataset: Dataset) -> None:
 
 
 def test_writing_the_sources_again_keeps_them_and_an_edited_configuration(data_dir: Path) -> None:
-    config = data_dir / "demo/shortlist.toml"
-    before = {path: path.stat().st_mtime_ns for path in (data_dir / "demo").iterdir()}
-    config.write_text(config.read_text().replace("test_days = 28", "test_days = 27"))
+    """A configuration nobody edited follows the program's; an edited one stays."""
+    folder = data_dir / "demo"
+    config, original = folder / "shortlist.toml", folder / ".shortlist.toml.original"
+    template = config.read_text()
+    tables = {path: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}
+    for path in (config, original):
+        path.write_text("# of an older version")
     assert write_demo_sources(data_dir) == config
-    assert load_config(config).split.test_days == 27
-    assert {path: path.stat().st_mtime_ns for path in before if path != config} == {
-        path: time for path, time in before.items() if path != config
-    }
+    assert config.read_text() == original.read_text() == template
+    config.write_text(template.replace("test_days = 28", "test_days = 27"))
+    assert load_config(write_demo_sources(data_dir)).split.test_days == 27
+    assert {path: path.stat().st_mtime_ns for path in tables} == tables
+    assert len(tables) == 3
 
 
 @pytest.mark.parametrize(
