@@ -124,9 +124,10 @@ def test_equal_events_are_two_entries() -> None:
 
 def test_counters_keep_32_days_and_the_total() -> None:
     """Of 40 days with one event each: the newest 32 and the sum."""
-    state = fold([(day * DAY_MS, "a", "view", False) for day in range(41, 1, -1)])
-    assert state.counters["day"].tolist() == [0, *range(10, 42)]
-    assert state.counters["count"].tolist() == [40] + [1] * 32
+    log: Log = [(day * DAY_MS, "a", "view", False) for day in range(41, 1, -1)]
+    for state in (fold(log), build_log(log)):
+        assert state.counters["day"].tolist() == [0, *range(10, 42)]
+        assert state.counters["count"].tolist() == [40] + [1] * 32
 
 
 @given(old=st.lists(events, max_size=12), new=st.lists(events, max_size=12))
