@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from app.auth import ApiKey, hash_key
+from app.main import create_app
 from app.service import Service
 from app.settings import Settings
 from tests.unit.app.conftest import running
@@ -266,3 +267,18 @@ async def test_metrics_count_requests_by_route_and_status(service: Started) -> N
         'shortlist_recommendations_total{served_by="popular",worker="0"} 1.0',
     ):
         assert series in text
+
+
+async def test_an_announced_length_is_refused_before_a_byte_is_read(settings: Settings) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("the body was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-length", b"10000000")]
+    scope = {"type": "http", "method": "POST", "path": "/recommend", "headers": headers}
+    await create_app(settings)(scope, receive, send)
+    assert [message.get("status") for message in sent] == [413, None]

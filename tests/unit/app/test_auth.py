@@ -1,9 +1,12 @@
 """API keys: who gets in."""
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from app.auth import ApiKey, authorise, hash_key, presented_key
 from app.errors import Forbidden, Unauthenticated
+from cli.key import key
 
 KEYS = [ApiKey.parse(hash_key("front", ["serve"])), ApiKey.parse(hash_key("boss", ["admin"]))]
 
@@ -36,3 +39,13 @@ def test_a_key_is_read_from_either_header() -> None:
     assert presented_key([(b"authorization", b"bearer  k")]) == b"k"
     assert presented_key([(b"authorization", b"Basic abc")]) is None
     assert presented_key([]) is None
+
+
+def test_the_command_makes_a_key_that_its_entry_lets_in() -> None:
+    command = typer.Typer()
+    command.command()(key)
+    shown = dict(line.split() for line in CliRunner().invoke(command, ["--scope", "admin"]).output.splitlines())
+    authorise([ApiKey.parse(shown["entry"])], shown["key"].encode(), "admin")
+    assert len(shown["key"]) >= 43  # 32 random bytes
+    refused = CliRunner().invoke(command, ["--scope", "root"])
+    assert (refused.exit_code, "unknown scope 'root'" in refused.output) == (2, True)

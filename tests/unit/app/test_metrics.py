@@ -15,6 +15,7 @@ def test_the_page_of_one_worker_holds_the_figures_of_all(tmp_path: Path) -> None
     second.request("/recommend", 200, 0.004)
     second.request("/events", 503, 0.001)
     second.event("accepted", 3)
+    first.write(tmp_path)
     second.write(tmp_path)
     stale.write(tmp_path)
     page = first.merged(tmp_path, workers=2).decode()
@@ -22,6 +23,7 @@ def test_the_page_of_one_worker_holds_the_figures_of_all(tmp_path: Path) -> None
     names = [family.name for family in families]
     assert len(names) == len(set(names))
     requests = next(family for family in families if family.name == "shortlist_requests")
+    assert len(requests.samples) == 3
     counted = {(s.labels["worker"], s.labels["route"], s.labels["status"]): s.value for s in requests.samples}
     assert counted == {("0", "/recommend", "200"): 1, ("1", "/recommend", "200"): 1, ("1", "/events", "503"): 1}
     assert 'shortlist_events_total{status="accepted",worker="1"} 3.0' in page
