@@ -1,17 +1,21 @@
 """Opening a prepared dataset: a damaged one is refused with the name of the file."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
-from conftest import Prepare, Shop
 
+from models.data.config import load_config
 from models.data.dataset import load_dataset
 from models.data.errors import DatasetError
+from models.data.prepare import prepare_dataset
 
-TOML = """context = ["store"]
+TOML = """[interactions]
+path = "log.csv"
+context = ["store"]
 [items]
 path = "items.csv"
 features = [{name = "genre", kind = "categorical"}, {name = "price", kind = "numeric"}]
@@ -19,13 +23,27 @@ returned = ["genre"]
 filterable = ["genre"]
 [features]
 context = ["store"]
+[split]
+test_days = 10
+valid_days = 9
+ranker_windows = 1
 """
 
 
-@pytest.fixture
-def folder(shop: Shop, prepared: Prepare) -> Path:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared once; every test damages a copy."""
+    source = tmp_path_factory.mktemp("shop")
     log = ["user_id,item_id,timestamp,store", *(f"u{i % 2},i{i // 2 % 2},2024-01-{i + 1:02d},s" for i in range(30))]
-    return prepared(shop(log, TOML, ["item_id,genre,price", "i0,a,1", "i1,b,2"])).folder
+    (source / "log.csv").write_text("\n".join(log))
+    (source / "items.csv").write_text("item_id,genre,price\ni0,a,1\ni1,b,2\n")
+    (source / "shortlist.toml").write_text(TOML)
+    return prepare_dataset(load_config(source / "shortlist.toml"), source / "data").folder
+
+
+@pytest.fixture
+def folder(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "prepared"))
 
 
 Change = Callable[[np.ndarray], np.ndarray]
