@@ -126,7 +126,10 @@ class TrainSection(Section):
         default=1.0, ge=0, le=1, description="weight of a target that the user had before; 0 learns what is new to them"
     )
     moments: int = Field(default=24, ge=1, description="moments of each history that a step learns from")
-    negatives: int = Field(default=256, ge=1, description="sampled items a step of the softmax")
+    negatives: int = Field(default=1024, ge=1, description="sampled items a step of the softmax")
+    negatives_power: float = Field(
+        default=0.75, ge=0, le=2, description="items are sampled by popularity to this power; 0 is uniformly"
+    )
     batch_size: int = Field(default=64, ge=1, description="histories a step")
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
     max_steps: int = Field(default=2000, ge=1, description="budget of the retrieval model")

@@ -38,14 +38,16 @@ class _Part(nn.Module):
     def __init__(self, sizes: list[int], num_numeric: int, config: DeepFmConfig) -> None:
         super().__init__()
         self.fields = FieldEmbedding(sizes, num_numeric, config.dim)
-        self.first = nn.Linear(self.fields.num_fields * config.dim, config.hidden[0], bias=False)
+        width = self.fields.num_fields * config.dim
+        # as nn.Linear draws it; nn.Linear itself warns about a group without fields
+        self.first = nn.Parameter((2.0 * torch.rand(config.hidden[0], width) - 1.0) / max(width, 1) ** 0.5)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, categorical: Tensor, numeric: Tensor) -> Tensor:
         """categorical int64 [n, Fc], numeric float32 [n, Fn]."""
         fields, linear = self.fields(categorical, numeric)
         own = linear + second_order(fields)
-        return torch.cat([own.unsqueeze(1), fields.sum(1), self.first(self.dropout(fields).flatten(1))], 1)
+        return torch.cat([own.unsqueeze(1), fields.sum(1), F.linear(self.dropout(fields).flatten(1), self.first)], 1)
 
 
 class Head(nn.Module):
@@ -62,14 +64,14 @@ class Head(nn.Module):
 
     def forward(self, user: Tensor, item_part: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
         rows = user[row_user]  # [n, u]
-        fields, linear = self.cross(cross.new_zeros(cross.shape[0], 0, dtype=torch.int64), cross)
-        user_sum, item_sum, cross_sum = rows[:, 1 : 1 + self.dim], item_part[:, 1 : 1 + self.dim], fields.sum(1)
+        cross_sum, own = self.cross.numeric_sums(cross)
+        user_sum, item_sum = rows[:, 1 : 1 + self.dim], item_part[:, 1 : 1 + self.dim]
         pairs = (user_sum * item_sum + (user_sum + item_sum) * cross_sum).sum(-1)
         hidden = F.relu(rows[:, 1 + self.dim :] + item_part[:, 1 + self.dim :] + self.first(cross))
         for layer in self.hidden:
             hidden = F.relu(layer(self.dropout(hidden)))
         deep = self.out(self.dropout(hidden))[:, 0]
-        score: Tensor = rows[:, 0] + item_part[:, 0] + linear + second_order(fields) + pairs + deep
+        score: Tensor = rows[:, 0] + item_part[:, 0] + own + pairs + deep
         return score
 
 

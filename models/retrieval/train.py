@@ -18,6 +18,7 @@ from models.losses import sampled_softmax
 from models.retrieval.batches import Batch, HistoryWindows
 from models.retrieval.sasrec import ItemInputs, SasRec, SasRecConfig
 from models.run_log import RunLog
+from models.sampling import Proposal
 
 VALIDATIONS = 8  # a run looks at the validation users this often
 SAVE_EVERY = 100
@@ -61,15 +62,17 @@ def build_model(dataset: Dataset, options: TrainSection, until_ms: int) -> SasRe
 def fit(dataset: Dataset, options: TrainSection, run: Fit, log: RunLog) -> SasRec:
     """Train on interactions before run.until_ms; returns the model with its best weights, in evaluation mode.
 
-    Sampled softmax with uniformly drawn negatives. Raises ValueError for an empty training window.
+    Sampled softmax, negatives drawn by popularity to a power and corrected for it. Raises ValueError for an
+    empty training window.
     """
     model = build_model(dataset, options, run.until_ms)
     if run.weights is not None:
         checkpoint.set_weights(model, run.weights)
-    windows = HistoryWindows(
-        dataset.interactions.before(run.until_ms), options.history_length, options.horizon_days, options.repeat_weight
-    )
-    loop = _Loop(model, windows, options, run, log)
+    past = dataset.interactions.before(run.until_ms)
+    windows = HistoryWindows(past, options.history_length, options.horizon_days, options.repeat_weight)
+    sold = popularity(past, dataset.num_items, run.until_ms)
+    proposal = Proposal.of_popularity(sold, options.negatives_power)
+    loop = _Loop(model, windows, proposal, options, run, log)
     loop.resume()
     loop.run_all()
     model.eval()
@@ -77,8 +80,11 @@ def fit(dataset: Dataset, options: TrainSection, run: Fit, log: RunLog) -> SasRe
 
 
 class _Loop:
-    def __init__(self, model: SasRec, windows: HistoryWindows, options: TrainSection, run: Fit, log: RunLog) -> None:
-        self.model, self.windows, self.options, self.run, self.log = model, windows, options, run, log
+    def __init__(
+        self, model: SasRec, windows: HistoryWindows, proposal: Proposal, options: TrainSection, run: Fit, log: RunLog
+    ) -> None:
+        self.model, self.windows, self.proposal = model, windows, proposal
+        self.options, self.run, self.log = options, run, log
         self.optimizer = torch.optim.AdamW(model.parameters(), options.learning_rate, weight_decay=0.0)
         self.step, self.best, self.since_best = 0, -np.inf, 0
         self.best_weights = checkpoint.weights(model)
@@ -115,7 +121,7 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.model.train()
-        loss = batch_loss(self.model, batch, self.options, rng)
+        loss = batch_loss(self.model, batch, self.proposal, self.options, rng)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(self.model.parameters(), MAX_GRADIENT)
@@ -168,8 +174,10 @@ class _Loop:
         self.best = header["best"] if header["best"] is not None else -np.inf
 
 
-def batch_loss(model: SasRec, batch: Batch, options: TrainSection, rng: np.random.Generator) -> torch.Tensor:
-    """Sampled softmax over `options.moments` usable moments of each history and uniform negatives, shared."""
+def batch_loss(
+    model: SasRec, batch: Batch, proposal: Proposal, options: TrainSection, rng: np.random.Generator
+) -> torch.Tensor:
+    """Sampled softmax over `options.moments` usable moments of each history; all share the drawn negatives."""
     priority = np.where(batch.weights > 0, rng.random(batch.weights.shape), -1.0)
     chosen = np.argsort(-priority, axis=1)[:, : options.moments]
     moments, targets, weights = (
@@ -179,12 +187,13 @@ def batch_loss(model: SasRec, batch: Batch, options: TrainSection, rng: np.rando
     usable = weights > 0  # [B, q]
     vectors = model.user_vectors(torch.from_numpy(batch.history), torch.from_numpy(batch.set_ordinal), moments)
     positives = targets[usable]
-    negatives = torch.from_numpy(rng.integers(0, len(model.items.codes), options.negatives))
+    negatives = torch.from_numpy(proposal.draw(options.negatives, rng))
     return sampled_softmax(
         vectors[usable],
         positives,
         model.items(positives),
         negatives,
         model.items(negatives),
+        torch.from_numpy(proposal.log_probability),
         weights=weights[usable],
     )

@@ -115,7 +115,7 @@ def test_neighbours_are_cosines_of_user_columns(make_dataset: Callable[..., Data
     # users of item 0: {0, 1, 2}, 1: {0, 1}, 2: {2}, 3: {3}; repeats do not count
     triples = [(0, 0, 1), (0, 0, 2), (0, 1, 1), (1, 0, 1), (1, 1, 1), (2, 0, 1), (2, 2, 1), (3, 3, 1)]
     data = make_dataset(triples, num_users=4, num_items=4)
-    neighbours, similarity = item_neighbours(data.interactions, 4, 4, limit=2)
+    neighbours, similarity = item_neighbours(data.interactions, 4, 4, limit=2, shrinkage=0)
     assert neighbours.tolist() == [[1, 2], [0, -1], [0, -1], [-1, -1]]
     expected = [[2 / (3 * 2) ** 0.5, 1 / (3 * 1) ** 0.5], [2 / 6**0.5, 0], [1 / 3**0.5, 0], [0, 0]]
     np.testing.assert_allclose(similarity, expected, rtol=1e-6)
@@ -136,7 +136,7 @@ def test_neighbours_agree_with_the_dense_product(
     cosine = (matrix.T @ matrix).astype(np.float32) / (norms[:, None] * norms)
     np.fill_diagonal(cosine, 0)
     order = np.argsort(-cosine, axis=1, kind="stable")[:, :8]
-    neighbours, similarity = item_neighbours(data.interactions, 60, 40, limit=8)
+    neighbours, similarity = item_neighbours(data.interactions, 60, 40, limit=8, shrinkage=0)
     assert neighbours.tolist() == order.tolist()
     np.testing.assert_allclose(similarity, np.take_along_axis(cosine, order, axis=1), rtol=1e-6)
 
