@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.requests import ClientDisconnect
 
 from app.auth import authorise, presented_key
 from app.errors import Internal, ShortlistError, body_of, headers_of, status_of
@@ -59,7 +60,7 @@ class Http:
             await self._handle(scope, receive, exchange)
         except ShortlistError as error:
             await exchange.fail(error)
-        except Disconnected:
+        except (Disconnected, ClientDisconnect):
             exchange.status = 499  # nobody is there to read an answer; the name is nginx's
         except Exception as error:  # noqa: BLE001  the last line of defence: logged here, told to the caller without detail
             log("request failed", logging.ERROR, exc_info=error, request_id=exchange.request_id, route=exchange.route)

@@ -131,6 +131,9 @@ class Lifecycle:
         except BundleError as problem:
             error = str(problem)
             log("bundle refused", logging.ERROR, error=error)
+        except Exception as problem:  # noqa: BLE001  no bundle may end the task that watches for the next one
+            error = "it cannot be loaded; this worker's log says why"
+            log("bundle not loaded", logging.ERROR, exc_info=problem)
         self._serve(engine, pointer, error)
 
     async def _load(self, version: str) -> Engine:

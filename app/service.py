@@ -1,6 +1,7 @@
 """What the routes share: the parts of the service, put together at start and taken apart at the end."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from contextlib import asynccontextmanager
 from app.feature_store.store import FeatureStore, StoreSettings
 from app.lifecycle import Lifecycle
 from app.limits import Gate
+from app.logs import log
 from app.metrics import WRITE_EVERY_S, Metrics
 from app.recommender import Recommender, wall_clock_ms
 from app.settings import Settings
@@ -63,7 +65,10 @@ class Service:
     async def _write_metrics(self) -> None:
         while True:
             self.metrics.in_work.set(self.gate.in_work)
-            self.metrics.write(self.settings.run_dir)
+            try:
+                self.metrics.write(self.settings.run_dir)
+            except OSError as error:  # a full disk costs the other workers this one's figures, and nothing else
+                log("metrics not written", logging.ERROR, error=error.strerror)
             await asyncio.sleep(WRITE_EVERY_S)
 
 

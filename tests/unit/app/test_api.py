@@ -282,3 +282,23 @@ async def test_an_announced_length_is_refused_before_a_byte_is_read(settings: Se
     scope = {"type": "http", "method": "POST", "path": "/recommend", "headers": headers}
     await create_app(settings)(scope, receive, send)
     assert [message.get("status") for message in sent] == [413, None]
+
+
+@pytest.mark.parametrize("path", ["/recommend", "/events"])
+async def test_a_caller_that_goes_away_is_no_failure_of_ours(
+    service: Started, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    running_service, client = service
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b""}
+    app = client._transport.app  # type: ignore[attr-defined]
+    await app(scope, receive, send)
+    page = running_service.metrics.text().decode()
+    assert f'shortlist_requests_total{{route="{path}",status="499",worker="0"}} 1.0' in page
+    assert caplog.records == []
