@@ -48,6 +48,7 @@ def start_process(data_dir: Path, **settings: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # a process group of its own, as a terminal gives it
     )
 
 

@@ -1,9 +1,13 @@
 """Bundles swapped under load with two workers, and a stop under load: nobody's request fails."""
 
 import asyncio
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 
 from app.call import Call, resolve_items
 from app.engine import open_engine
@@ -73,7 +77,19 @@ async def watch_readiness(service: RunningService, stopped: asyncio.Event) -> No
             await asyncio.sleep(0.05)
 
 
-async def test_a_stop_under_load_fails_nothing_for_who_watches_readyz(tmp_path: Path) -> None:
+def terminate(service: RunningService) -> None:
+    service.process.terminate()
+
+
+def press_ctrl_c(service: RunningService) -> None:
+    """A terminal sends SIGINT to the whole process group."""
+    os.killpg(service.process.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("stop", [terminate, press_ctrl_c])
+async def test_a_stop_under_load_fails_nothing_for_who_watches_readyz(
+    tmp_path: Path, stop: Callable[[RunningService], None]
+) -> None:
     """The process then ends with code 0, and its Redis with it."""
     make_bundles(tmp_path)
     with serving(tmp_path, workers=2, drain_s=1.5) as service:
@@ -81,7 +97,7 @@ async def test_a_stop_under_load_fails_nothing_for_who_watches_readyz(tmp_path: 
         async with load(service, REQUEST, callers=8) as state:
             await state.more(20)
             watcher = asyncio.create_task(watch_readiness(service, stopped))
-            service.process.terminate()
+            stop(service)
             await stopped.wait()
             answered = len(state.answers)
             state.go_on = False
