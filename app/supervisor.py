@@ -15,18 +15,15 @@ from pathlib import Path
 
 from app.feature_store.embedded import EmbeddedRedis
 from app.feature_store.errors import EmbeddedRedisError
+from app.listen import bind, listen
 from app.logs import log
 from app.settings import Settings
-from app.workers import REFUSED, live_workers
+from app.workers import REFUSED, CannotStart, live_workers
 from models.contract.bundle import BundleError
 from models.contract.versions import bundle_path, read_active
 
 POLL_S = 0.05
 MAX_BACKOFF_S = 5.0
-
-
-class CannotStart(Exception):
-    """Starting is of no use before someone changes something; the message says what."""
 
 
 @dataclass(slots=True)
@@ -42,7 +39,7 @@ class Slot:
 
 
 class Supervisor:
-    """`run` blocks until a signal or `stop`.  on_ready: called once with the URL, when every worker serves."""
+    """`run` blocks until SIGTERM or SIGINT.  on_ready: called once with the URL, when every worker serves."""
 
     def __init__(self, settings: Settings, on_ready: Callable[[str], None]) -> None:
         self._settings = settings
@@ -54,9 +51,11 @@ class Supervisor:
     def run(self) -> None:
         """Raises CannotStart with a sentence for the operator."""
         _check_bundle(self._settings)
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._stop)
         with ExitStack() as stack:
             stack.callback(os.close, _own_run_dir(self._settings.run_dir))
-            sockets = _listen(self._settings)
+            sockets = listen(self._settings)
             for listener in sockets:
                 stack.enter_context(listener)
             host, port = sockets[0].getsockname()[:2]
@@ -65,8 +64,6 @@ class Supervisor:
                 Slot(settings.model_copy(update={"worker_index": index}), listener)
                 for index, listener in enumerate(sockets)
             ]
-            for name in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(name, self._stop)
             stack.callback(_stop_all, slots)  # before Redis, which entered the stack first
             self._watch(slots, f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
@@ -117,6 +114,9 @@ def _keep_running(slot: Slot) -> None:
             raise CannotStart(f"worker {slot.settings.worker_index} could not start; its last lines above say why")
         log("worker died", logging.ERROR, worker=slot.settings.worker_index, code=code)
         slot.process = None
+        if slot.settings.workers > 1:  # new connections go to the others at once, instead of waiting for the successor
+            slot.socket.close()
+            slot.socket = bind(slot.settings)
         slot.restarts = slot.restarts + 1 if now - slot.started_s < 10 else 0
     if now - slot.started_s >= min(0.1 * 2**slot.restarts, MAX_BACKOFF_S):
         slot.started_s = now
@@ -145,6 +145,8 @@ def _stop_all(slots: Sequence[Slot]) -> None:
             log("worker killed", logging.ERROR, pid=process.pid)
             process.kill()
             process.wait()
+    for slot in slots:
+        slot.socket.close()
 
 
 def _own_run_dir(run_dir: Path) -> int:
@@ -174,31 +176,3 @@ def _check_bundle(settings: Settings) -> None:
             )
     except BundleError as error:
         raise CannotStart(str(error)) from error
-
-
-def _listen(settings: Settings) -> list[socket.socket]:
-    """One socket per worker on one port, so that the kernel spreads connections evenly; a worker that dies leaves its
-    socket, with the connections waiting there, to its successor."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    port, sockets = settings.port, []
-    try:
-        # With SO_REUSEPORT two services could share a port unnoticed; a plain socket fails if anyone listens there.
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((settings.host, port))
-            port = probe.getsockname()[1]
-            probe.listen(1)
-        for _ in range(settings.workers):
-            listener = socket.socket(family, socket.SOCK_STREAM)
-            sockets.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listener.bind((settings.host, port))
-    except OSError as error:
-        for listener in sockets:
-            listener.close()
-        reason = os.strerror(error.errno) if error.errno else "the name is not known"
-        raise CannotStart(
-            f"cannot listen on {settings.host}:{settings.port}: {reason}; choose another with --host or --port"
-        ) from error
-    return sockets

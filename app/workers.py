@@ -15,6 +15,10 @@ from models.contract.versions import ACTIVE
 REFUSED = 2  # exit code of a worker for which starting again would not help
 
 
+class CannotStart(Exception):
+    """Starting is of no use before someone changes something; the message says what."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
     """pointer: the stamp of the pointer file that this worker last acted on.  serving: the bundle it answers with.

@@ -19,7 +19,8 @@ def serve(
     from app.feature_store.errors import EmbeddedRedisError
     from app.logs import configure
     from app.settings import Settings
-    from app.supervisor import CannotStart, Supervisor
+    from app.supervisor import Supervisor
+    from app.workers import CannotStart
 
     configure("supervisor")
     named: dict[str, Any] = {"workers": workers, "host": host, "port": port, "data_dir": data_dir}
