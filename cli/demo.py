@@ -49,12 +49,14 @@ def demo(
     Example: shortlist demo --preset full --no-serve
     """
     from app.feature_store.errors import FeatureStoreError
+    from cli.parity import ParityError
     from export.gates import GateError
     from models.checkpoint import CheckpointError
     from models.contract.manifest import BundleError
     from models.data.errors import DataError
 
-    with reported(DataError, CheckpointError, BundleError, GateError, FeatureStoreError, ValueError):
+    kinds = (DataError, CheckpointError, BundleError, GateError, FeatureStoreError, ParityError, ValueError)
+    with reported(*kinds):
         _run(preset, data_dir, threads)
     if serve:
         typer.echo(TRY.format(url=f"http://localhost:{port}"))

@@ -8,6 +8,7 @@ import typer
 from cli.options import DATA_DIR, DataDir, reported
 
 if TYPE_CHECKING:
+    from export.offline import BundleSystem
     from models.data.dataset import Dataset
     from models.report import Report
 
@@ -25,6 +26,7 @@ def evaluate(data_dir: DataDir = DATA_DIR, baskets: bool = typer.Option(False, h
     """
     from rich.console import Console
 
+    from cli.parity import ParityError
     from export.gates import GateError
     from models.checkpoint import CheckpointError
     from models.contract.manifest import BundleError
@@ -32,7 +34,7 @@ def evaluate(data_dir: DataDir = DATA_DIR, baskets: bool = typer.Option(False, h
     from models.data.errors import DataError
     from models.report_table import print_report
 
-    with reported(DataError, CheckpointError, BundleError, GateError, ValueError):
+    with reported(DataError, CheckpointError, BundleError, GateError, ParityError, ValueError):
         report = evaluate_test_bundle(load_dataset(data_dir / "prepared"), data_dir, baskets=baskets)
     print_report(report, Console())
     typer.echo(f"{data_dir / FOLDER / REPORT}")
@@ -68,10 +70,21 @@ def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = 
         rankers={"ranking": served.scored},
         basket_systems=plain if baskets else None,
     )
+    _compare_with_service(dataset, path, served)
     unfinished = folder / f"{REPORT}.tmp"
     unfinished.write_bytes(report.to_json())
     os.replace(unfinished, folder / REPORT)
     return report
+
+
+def _compare_with_service(dataset: "Dataset", bundle: Path, served: "BundleSystem") -> None:
+    """The figures are the service's only if it gives the same lists. Raises ParityError."""
+    from cli.parity import check_parity
+    from models.targets import Window, window_targets
+
+    users = window_targets(dataset, Window.test(dataset), "all").users
+    found = check_parity(dataset, bundle, served, users)
+    typer.echo(f"parity: {found.equal:.2%} of {found.lists} lists are the same through the service")
 
 
 def manifest_metrics(data_dir: Path, fingerprint: str) -> dict[str, dict[str, float]]:

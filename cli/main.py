@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, prepare, train, evaluate, export, load, serve):
+for command in (demo, prepare, train, evaluate, export, load, serve, key):
     app.command()(command)
 app.add_typer(events, name="events")
 

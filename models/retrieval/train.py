@@ -66,9 +66,9 @@ def fit(dataset: Dataset, options: TrainSection, run: Fit, log: RunLog) -> SasRe
     empty training window.
     """
     model = build_model(dataset, options, run.until_ms)
+    past = dataset.interactions.before(run.until_ms)
     if run.weights is not None:
         checkpoint.set_weights(model, run.weights)
-    past = dataset.interactions.before(run.until_ms)
     windows = HistoryWindows(past, options.history_length, options.horizon_days, options.repeat_weight)
     sold = popularity(past, dataset.num_items, run.until_ms)
     proposal = Proposal.of_popularity(sold, options.negatives_power)
