@@ -34,9 +34,10 @@ class RunningService:
 
 
 def environment(data_dir: Path, **settings: object) -> dict[str, str]:
-    """This process's environment with these settings alone, and a short drain."""
+    """This process's environment with these settings alone, a short drain, and patience with Redis: tests share the
+    machine."""
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("SHORTLIST_")}
-    values = {"data_dir": data_dir, "port": 0, "drain_s": 0.1, **settings}
+    values = {"data_dir": data_dir, "port": 0, "drain_s": 0.1, "redis_read_timeout_ms": 300, **settings}
     return inherited | {f"SHORTLIST_{name.upper()}": str(value) for name, value in values.items()}
 
 

@@ -12,6 +12,7 @@ from app.feature_store.embedded import EmbeddedRedis
 from tests.service_process import Load, RunningService, eventually, load, make_bundles, serving
 
 BODY = {"user_id": "u1", "k": 3, "deadline_ms": 5_000}
+CALLERS = 4
 EVENT = {"events": [{"user_id": "u1", "item_id": "i1", "event_type": "purchase"}]}
 
 
@@ -56,6 +57,7 @@ async def check_whole(client: httpx.AsyncClient, state: Load) -> None:
         return await is_whole(client)
 
     await eventually(again, "answers were whole again")
+    await state.more(CALLERS)  # begun before that
     for found in await state.more(10):
         assert found["degraded"] == []
     assert (await client.post("/events", json=EVENT)).json()["accepted"] == 1
@@ -65,8 +67,11 @@ async def check_whole(client: httpx.AsyncClient, state: Load) -> None:
 async def test_lists_go_on_without_redis_and_are_whole_when_it_returns(tmp_path: Path, fault: str) -> None:
     make_bundles(tmp_path)
     fail, heal = FAULTS[fault]
-    with EmbeddedRedis(tmp_path / "other-redis") as redis, serving(tmp_path, redis_url=redis.url) as service:
-        async with service.client() as client, load(service, BODY) as state:
+    with (
+        EmbeddedRedis(tmp_path / "other-redis") as redis,
+        serving(tmp_path, redis_url=redis.url) as service,
+    ):
+        async with service.client() as client, load(service, BODY, CALLERS) as state:
             assert (await client.post("/events", json=EVENT)).json()["accepted"] == 1
             await check_whole(client, state)
             fail(redis)
@@ -82,7 +87,7 @@ async def test_the_service_starts_and_answers_before_redis_is_there(tmp_path: Pa
     make_bundles(tmp_path)
     redis = EmbeddedRedis(tmp_path / "other-redis")
     with serving(tmp_path, redis_url=redis.url) as service:
-        async with service.client() as client, load(service, BODY) as state:
+        async with service.client() as client, load(service, BODY, CALLERS) as state:
             await check_without_redis(service, client, state)
             with redis:
 
@@ -97,7 +102,7 @@ async def test_the_service_starts_and_answers_before_redis_is_there(tmp_path: Pa
 async def test_the_embedded_redis_is_started_again_when_it_dies(tmp_path: Path) -> None:
     make_bundles(tmp_path)
     with serving(tmp_path) as service:
-        async with service.client() as client, load(service, BODY) as state:
+        async with service.client() as client, load(service, BODY, CALLERS) as state:
             assert (await client.post("/events", json=EVENT)).json()["accepted"] == 1
             await check_whole(client, state)
             os.kill(int((tmp_path / "redis" / "redis.pid").read_text()), signal.SIGKILL)
