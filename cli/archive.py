@@ -13,13 +13,13 @@ from app.feature_store.sync_client import sync_client
 from cli.archive_files import (
     ArchiveError,
     Head,
-    archive_files,
     next_path,
     read_head,
     remove_users,
     to_table,
     write_file,
 )
+from models.contract.archive import archive_files
 
 ROWS_PER_FILE = 100_000
 

@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from app.feature_store.event_log import Entry, Position, Tombstone
+from models.contract.archive import COLUMNS, archive_files, context_column
 
 FORMAT_VERSION = 1
 METADATA = b"shortlist.archive"
-PATTERN = "events-*.parquet"
-COLUMNS: dict[str, pa.DataType] = {
+TYPES: dict[str, pa.DataType] = {
     "user_id": pa.string(),
     "item_id": pa.string(),
     "timestamp": pa.timestamp("ms"),  # UTC; without a zone, which DuckDB would show in the machine's own
@@ -29,6 +29,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "recommendation_id": pa.string(),
     "position": pa.int32(),
     "event_id": pa.string(),
+    "clock_shift_ms": pa.int64(),
     "stream_id": pa.string(),
 }
 SOURCES = {"user_id": "user", "item_id": "item", "timestamp": "time_ms", "event_type": "type"}
@@ -48,11 +49,6 @@ class Head:
     def dump(self) -> bytes:
         marks = {str(p): str(mark) for p, mark in sorted(self.marks.items())}
         return orjson.dumps({"format_version": FORMAT_VERSION, "store_id": self.store_id, "marks": marks})
-
-
-def archive_files(folder: Path) -> list[Path]:
-    """The files, oldest first."""
-    return sorted(folder.glob(PATTERN))
 
 
 def next_path(folder: Path) -> Path:
@@ -78,22 +74,17 @@ def to_table(entries: Sequence[Entry], context: Iterable[str]) -> pa.Table:
     """One row an event.  context: columns to have even if no event has them; others are added as they come up."""
     names = dict.fromkeys([*context, *sorted({name for entry in entries for name in entry.event["context"]})])
     columns: dict[str, pa.Array] = {}
-    for name, kind in COLUMNS.items():
+    for name in COLUMNS:
         if name == "stream_id":
             values: list[Any] = [str(entry.position) for entry in entries]
         else:
             values = [entry.event[SOURCES.get(name, name)] for entry in entries]
-        columns[name] = pa.array(values, kind)
+        columns[name] = pa.array(values, TYPES[name])
         if name == "value":
             for key in names:
                 values = [entry.event["context"].get(key) for entry in entries]
                 columns[context_column(key)] = pa.array(values, pa.string())
     return pa.table(columns)
-
-
-def context_column(name: str) -> str:
-    """The context's own name, unless a column of every event has it."""
-    return f"context.{name}" if name in COLUMNS else name
 
 
 def write_file(path: Path, table: pa.Table, head: Head) -> None:

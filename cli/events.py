@@ -29,9 +29,10 @@ def archive(
     from app.feature_store.errors import FeatureStoreError
     from cli.archive import archive_with_progress
     from cli.archive_files import ArchiveError
+    from models.contract.archive import FOLDER
     from models.contract.manifest import BundleError
 
-    folder = data_dir / "archive"
+    folder = data_dir / FOLDER
     with (
         reported(ArchiveError, BundleError, FeatureStoreError, ValueError),
         redis_address(redis_url, data_dir) as url,

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def export(
     data_dir: DataDir = DATA_DIR,
     shift_to_now: bool = typer.Option(
-        False, help="Move all times so that the data ends now: for old data, whose users would look long gone."
+        False,
+        help="Move all times so that the data ends now: for old data, whose users would look long gone. Data with "
+        "archived events keeps the shift that those events were taken at.",
     ),
     activate: bool = typer.Option(True, help="Make the bundle the active one; a running service follows."),
 ) -> None:
@@ -42,7 +44,6 @@ def export_bundle(
     dataset: "Dataset", data_dir: Path, bundles_dir: Path, *, for_test: bool, shift_to_now: bool = False
 ) -> Path:
     """Write a bundle of the models before the test window, or of the last ones. Raises GateError, CheckpointError."""
-    import time
     from importlib.metadata import version
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -54,7 +55,7 @@ def export_bundle(
     from models.train import load_trained
 
     trained = load_trained(dataset, read_options(data_dir), data_dir / "train", for_test=for_test)
-    shift = int(time.time() * 1000) - dataset.splits.end_ms if shift_to_now else 0
+    shift = 0 if for_test else _clock_shift_ms(dataset, shift_to_now)
     columns = (TextColumn("{task.description:<19}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("export", total=len(STEPS))
@@ -69,6 +70,19 @@ def export_bundle(
         )
         progress.update(task, description="exported", completed=len(STEPS))
     return write_bundle(bundles_dir, content)
+
+
+def _clock_shift_ms(dataset: "Dataset", shift_to_now: bool) -> int:
+    """What brings the data's times to the service's clock.
+
+    Archived events tell it, whatever the option says: the users' states hold those events at the times they came, and
+    with another shift `load` could not tell that they are the same.
+    """
+    import time
+
+    if dataset.report.clock_shift_ms is not None:
+        return dataset.report.clock_shift_ms
+    return int(time.time() * 1000) - dataset.splits.end_ms if shift_to_now else 0
 
 
 def active_manifest(bundles_dir: Path) -> "Manifest | None":

@@ -115,16 +115,19 @@ class FeatureStore:
                 raw = await self._reader.get(self._keys.state(user_id))
         return unpack(raw) if isinstance(raw, bytes) else None
 
-    async def apply(self, events: Sequence[Event], schema: Schema, now_ms: int) -> list[EventResult]:
+    async def apply(
+        self, events: Sequence[Event], schema: Schema, now_ms: int, clock_shift_ms: int = 0
+    ) -> list[EventResult]:
         """Judge and store each event by itself; the results are in the events' order.
 
+        clock_shift_ms: the active bundle's, kept with each event for the training that will read it.
         Raises FeatureStoreUnavailable when Redis fails; some of the events may then be stored, so that only events
         with an event_id can be sent again without counting twice.
         """
         results = [_judge(event, schema, now_ms) for event in events]
         accepted = [i for i, result in enumerate(results) if result.status == "accepted"]
         if accepted:
-            calls = [self._call(events[i], results[i].time_ms, schema, now_ms) for i in accepted]
+            calls = [self._call(events[i], results[i].time_ms, schema, now_ms, clock_shift_ms) for i in accepted]
             for i, reply in zip(accepted, await self._write(APPLY_EVENT, calls), strict=True):
                 results[i] = _result(reply, results[i].time_ms)
             await self._refresh_durability()
@@ -173,7 +176,7 @@ class FeatureStore:
             async with asyncio.timeout(self._write_bound_s):
                 return await run(self._writer, script, calls, self._write_slots)
 
-    def _call(self, event: Event, time_ms: int, schema: Schema, now_ms: int) -> Call:
+    def _call(self, event: Event, time_ms: int, schema: Schema, now_ms: int, clock_shift_ms: int) -> Call:
         keys = [self._keys.state(event.user_id), self._keys.events(partition(event.user_id))]
         if event.event_id is not None:
             keys += self._keys.event_ids(event.user_id, now_ms)
@@ -185,7 +188,7 @@ class FeatureStore:
             int(event.event_type in schema.seen_types),
             schema.history_limit,
             schema.seen_limit,
-            orjson.dumps(event.record(time_ms)),
+            orjson.dumps(event.record(time_ms, clock_shift_ms)),
             event.event_id or "",
             event.digest(),
             ids_ttl_ms(now_ms),

@@ -27,8 +27,9 @@ async def store_events(service: Service, raw: bytes) -> bytes:
     """Raises FeatureStoreUnavailable when Redis fails: then send the batch again, with event ids."""
     events = parse(EventsRequest, raw).events
     engine = service.lifecycle.current()
-    results = await service.store.apply(events, engine.bundle.schema, service.now_ms())
-    unknown = engine.bundle.items.item_indices([event.item_id for event in events]) < 0
+    bundle = engine.bundle
+    results = await service.store.apply(events, bundle.schema, service.now_ms(), bundle.manifest.clock_shift_ms)
+    unknown = bundle.items.item_indices([event.item_id for event in events]) < 0
     answers = [
         EventAnswer(
             index=index,

@@ -82,8 +82,11 @@ class Event(BaseModel):
         """16 bytes that are equal for equal content. A `time` that is absent counts as absent, not as now."""
         return blake2b(orjson.dumps(self.model_dump(), option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
 
-    def record(self, time_ms: int) -> dict[str, Any]:
-        """The event as it is written to the stream, at the time it counts for."""
+    def record(self, time_ms: int, clock_shift_ms: int = 0) -> dict[str, Any]:
+        """The event as it is written to the stream, at the time it counts for.
+
+        clock_shift_ms: of the bundle that takes the event; training needs it to bring the time back to the data's.
+        """
         return {
             "user": self.user_id,
             "item": self.item_id,
@@ -94,6 +97,7 @@ class Event(BaseModel):
             "recommendation_id": self.recommendation_id,
             "position": self.position,
             "event_id": self.event_id,
+            "clock_shift_ms": clock_shift_ms,
         }
 
 

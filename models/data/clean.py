@@ -121,6 +121,11 @@ def _time_ms(table: ir.Table, section: InteractionsSection) -> ir.IntegerValue:
     time = values.try_cast(dt.Timestamp(timezone="UTC")).cast("timestamp")
     in_range = time.between(ibis.timestamp("1970-01-01"), ibis.timestamp("2100-01-01"))
     time = ibis.ifelse(in_range, time, ibis.null("timestamp"))
+    return epoch_ms(time)
+
+
+def epoch_ms(time: ir.TimestampValue) -> ir.IntegerValue:
+    """Milliseconds since 1970 of a timestamp without a zone."""
     return time.truncate("s").epoch_seconds().cast("int64") * 1000 + time.millisecond().cast("int64")
 
 

@@ -1,7 +1,9 @@
 """The interactions: judged, cut into parts, and at last in their total order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import starmap
+from pathlib import Path
 from typing import TypeVar
 
 import ibis.expr.types as ir
@@ -11,6 +13,7 @@ from ibis.backends.duckdb import Backend
 from numpy.typing import NDArray
 
 from models.contract.schema import CategoricalFeature
+from models.data.archive import ArchivedLog, read_archive
 from models.data.clean import count_rows, judge_interactions, require_good
 from models.data.config import Config
 from models.data.dataset import Splits
@@ -27,12 +30,18 @@ MAX_EVENT_TYPES = 64
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """table: the good interactions, with `part`, in no order.  event_types: sorted."""
+    """table: the good interactions and archived events, with `part`, in no order.  event_types: sorted."""
 
     table: ir.Table
     splits: Splits
     source: SourceReport
+    archive: ArchivedLog | None
     event_types: list[str]
+
+    @property
+    def num_good(self) -> int:
+        sources = [self.source, *([self.archive.source] if self.archive else [])]
+        return sum(source.rows - source.num_bad for source in sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +54,8 @@ class OrderedLog:
     rare: dict[str, int]
 
 
-def read_log(connection: Backend, config: Config) -> Log:
-    """Read, judge and split the interactions. Raises SourceError or BadRowsError."""
+def read_log(connection: Backend, config: Config, archived: Sequence[Path]) -> Log:
+    """Read, judge and split the interactions and the archived events. Raises SourceError or BadRowsError."""
     section = config.interactions
     judged = judge_interactions(read_source(connection, section.path), section)
     judged = connection.create_table("judged", judged, temp=True)
@@ -58,11 +67,15 @@ def read_log(connection: Backend, config: Config) -> Log:
     require_good(source, section.path, config.limits.max_bad_share)
     filled = {"event_type": section.default_event_type, "value": 0.0}
     filled |= {f"numeric_{i}": 0.0 for i in range(len(section.numeric))}
-    good = judged.filter(judged.reason.isnull()).drop("reason", "value_given").fill_null(filled)
+    good = judged.filter(judged.reason.isnull())
+    archive = read_archive(connection, config, archived)
+    if archive is not None:
+        good = good.union(archive.table)
+    good = good.drop("reason", "value_given").fill_null(filled)
     first_ms, last_ms = _time_range(connection, good)
     splits = make_splits(config.split, first_ms, last_ms)
     table = connection.create_table("log", with_part(good, config.split, splits), temp=True)
-    return Log(table, splits, source, _event_types(connection, table, config))
+    return Log(table, splits, source, archive, _event_types(connection, table, config))
 
 
 def order_log(connection: Backend, config: Config, log: Log, items: ir.Table, users: ir.Table) -> OrderedLog:

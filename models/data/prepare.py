@@ -5,14 +5,16 @@
 
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import numpy as np
 
+from models.contract.archive import FOLDER, archive_files
 from models.contract.schema import Schema
+from models.data import archive
 from models.data.catalogue import Items, Users, make_items, make_users
 from models.data.config import Config
 from models.data.dataset import PARTS, load_dataset
@@ -38,12 +40,15 @@ class Prepared:
 def prepare_dataset(config: Config, data_dir: Path, on_step: Callable[[str], None] = lambda step: None) -> Prepared:
     """Write `data_dir`/prepared, or leave it alone if it was made from the same input and configuration.
 
+    Beside the team's files the archived events in `data_dir`/archive are input.
+
     on_step is called with each of STEPS as it begins. Raises DataError; an older dataset then stays as it was.
     """
     folder = data_dir / "prepared"
     data_dir.mkdir(parents=True, exist_ok=True)
     with exclusive(data_dir / ".prepare.lock"):
-        key = input_key(config)
+        archived = archive_files(data_dir / FOLDER)
+        key = input_key(config, archived)
         if stored_key(folder) == key:
             try:
                 return Prepared(folder, load_dataset(folder).report, reused=True)
@@ -55,7 +60,7 @@ def prepare_dataset(config: Config, data_dir: Path, on_step: Callable[[str], Non
             with warnings.catch_warnings():
                 # Ibis 12 calls a method that DuckDB 2 has renamed; both still work.
                 warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
-                report = _prepare(config, scratch, on_step)
+                report = _prepare(config, archived, scratch, on_step)
             store_key(scratch / "prepared", key)
             replace_folder(scratch / "prepared", folder)
         except duckdb.Error as error:  # Parquet is read late, and DuckDB does not say of which file
@@ -66,11 +71,11 @@ def prepare_dataset(config: Config, data_dir: Path, on_step: Callable[[str], Non
     return Prepared(folder, report, reused=False)
 
 
-def _prepare(config: Config, scratch: Path, on_step: Callable[[str], None]) -> Report:
+def _prepare(config: Config, archived: Sequence[Path], scratch: Path, on_step: Callable[[str], None]) -> Report:
     connection = connect(scratch)
     try:
         on_step("interactions")
-        log = read_log(connection, config)
+        log = read_log(connection, config, archived)
         on_step("items")
         items = make_items(connection, config, log)
         on_step("users")
@@ -108,7 +113,12 @@ def _schema(config: Config, log: Log, items: Items, users: Users, rows: OrderedL
 
 
 def _report(config: Config, log: Log, items: Items, users: Users, rows: OrderedLog) -> Report:
-    sources = {"interactions": log.source, "items": items.source, "users": users.source}
+    sources = {
+        "interactions": log.source,
+        archive.NAME: log.archive.source if log.archive else None,
+        "items": items.source,
+        "users": users.source,
+    }
     times = rows.interactions.time_ms
     return Report(
         sources={name: source for name, source in sources.items() if source},
@@ -120,11 +130,12 @@ def _report(config: Config, log: Log, items: Items, users: Users, rows: OrderedL
         min_users=config.limits.min_users,
         items_left_out=items.num_left_out,
         items_listed_left_out=items.num_listed_left_out,
-        interactions_left_out=log.source.rows - log.source.num_bad - len(rows.interactions),
+        interactions_left_out=log.num_good - len(rows.interactions),
         items_without_row=items.arranged.num_without_row,
         users_without_row=users.arranged.num_without_row,
         parts=dict(zip(PARTS, np.bincount(rows.part, minlength=len(PARTS)).tolist(), strict=True)),
         first_time_ms=int(times.min()) if len(times) else 0,
         last_time_ms=int(times.max()) if len(times) else 0,
+        clock_shift_ms=log.archive.clock_shift_ms if log.archive else None,
         rare_values=items.encoded.rare | users.encoded.rare | rows.rare,
     )

@@ -40,6 +40,7 @@ class Report(BaseModel):
     parts: dict[str, int]  # interactions in train, validation, test
     first_time_ms: int
     last_time_ms: int
+    clock_shift_ms: int | None = None  # how far the newest archived event's time was moved back, None without events
     rare_values: dict[str, int] = {}  # distinct values that share code 0, by feature
 
     def lines(self) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,7 @@
 import fcntl
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -53,14 +53,17 @@ def write_dataset(
     return digest.hexdigest()
 
 
-def input_key(config: Config) -> str:
-    """SHA-256 of the configuration (paths and [train] aside) and of the content of every source file."""
+def input_key(config: Config, archived: Sequence[Path] = ()) -> str:
+    """SHA-256 of the configuration (paths and [train] aside) and of the content of every source and archive file."""
     settings = config.model_dump(mode="json", exclude={"train"})
     digest = hashlib.sha256(f"{FORMAT_VERSION} {PREPARE_VERSION}".encode())
     for section in (config.interactions, config.items, config.users):
         digest.update(b"section")
         for file in source_files(section.path) if section else []:
             digest.update(_sha256(file))
+    digest.update(b"archive")
+    for file in archived:
+        digest.update(_sha256(file))
     for name in ("interactions", "items", "users"):
         if settings[name]:
             del settings[name]["path"]

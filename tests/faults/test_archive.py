@@ -96,9 +96,8 @@ async def test_rows_have_the_shape_of_the_interactions_input(
     redis_url: str, key_prefix: str, store: FeatureStore, tmp_path: Path
 ) -> None:
     """DuckDB, which prepare uses, reads a plain UTC timestamp, texts and numbers."""
-    await store.apply(
-        [event(1, 4), Event(user_id="ü", item_id="i", event_type="view", time=NOW_MS + 1)], SCHEMA, NOW_MS
-    )
+    await store.apply([event(1, 4)], SCHEMA, NOW_MS, clock_shift_ms=7)
+    await store.apply([Event(user_id="ü", item_id="i", event_type="view", time=NOW_MS + 1)], SCHEMA, NOW_MS)
     report = archive_events(redis_url, tmp_path, context=["store", "unused"], prefix=key_prefix)
     assert (report.events, report.files) == (2, 1)
     with duckdb.connect() as connection:
@@ -117,6 +116,7 @@ async def test_rows_have_the_shape_of_the_interactions_input(
         "recommendation_id": ("r1", None),
         "position": (5, None),
         "event_id": ("1-4", None),
+        "clock_shift_ms": (7, 0),
     }
     assert dict(zip(names, zip(*rows, strict=True), strict=True)) == expected
     assert left_in_redis(redis_url, key_prefix) == 0
