@@ -5,8 +5,8 @@ handler, and everything else goes through FastAPI's router. Both ways use the sa
 """
 
 import logging
+import random
 import re
-import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack, nullcontext
 from typing import Any
@@ -147,4 +147,4 @@ def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return value.decode()
-    return secrets.token_hex(8)
+    return f"{random.getrandbits(64):016x}"

@@ -65,6 +65,7 @@ def main() -> int:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # nothing here reads the caller's address
         timeout_keep_alive=75,  # longer than balancers keep theirs, so that it is they who close an idle connection
         timeout_graceful_shutdown=int(settings.stop_timeout_s) or 1,
     )
