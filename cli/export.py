@@ -44,6 +44,7 @@ def export_bundle(
     dataset: "Dataset", data_dir: Path, bundles_dir: Path, *, for_test: bool, shift_to_now: bool = False
 ) -> Path:
     """Write a bundle of the models before the test window, or of the last ones. Raises GateError, CheckpointError."""
+    import time
     from importlib.metadata import version
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -55,7 +56,8 @@ def export_bundle(
     from models.train import load_trained
 
     trained = load_trained(dataset, read_options(data_dir), data_dir / "train", for_test=for_test)
-    shift = 0 if for_test else _clock_shift_ms(dataset, shift_to_now)
+    now_ms = int(time.time() * 1000) if shift_to_now else None
+    shift = 0 if for_test else _clock_shift_ms(dataset, now_ms)
     columns = (TextColumn("{task.description:<19}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("export", total=len(STEPS))
@@ -72,17 +74,15 @@ def export_bundle(
     return write_bundle(bundles_dir, content)
 
 
-def _clock_shift_ms(dataset: "Dataset", shift_to_now: bool) -> int:
-    """What brings the data's times to the service's clock.
+def _clock_shift_ms(dataset: "Dataset", now_ms: int | None) -> int:
+    """What brings the data's times to the service's clock.  now_ms: when the data is to end, None for no shift.
 
     Archived events tell it, whatever the option says: the users' states hold those events at the times they came, and
     with another shift `load` could not tell that they are the same.
     """
-    import time
-
     if dataset.report.clock_shift_ms is not None:
         return dataset.report.clock_shift_ms
-    return int(time.time() * 1000) - dataset.splits.end_ms if shift_to_now else 0
+    return 0 if now_ms is None else now_ms - dataset.splits.end_ms
 
 
 def active_manifest(bundles_dir: Path) -> "Manifest | None":

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +13,9 @@ from app.auth import ApiKey, hash_key
 from app.main import create_app
 from app.service import Service
 from app.settings import Settings
+from export.write import write_bundle
+from models.contract.versions import write_active
+from tests.tiny_bundle import CREATED, tiny_content
 from tests.unit.app.conftest import running
 
 Started = tuple[Service, httpx.AsyncClient]
@@ -47,6 +52,18 @@ async def test_an_event_moves_the_list_and_the_user_can_be_read_and_erased(servi
     }  # fmt: skip
     assert (await client.post("/recommend", json={"user_id": "u1", "k": 5})).json()["served_by"] == "popular"
     assert await stored(client, "u1") == 0
+
+
+async def test_an_event_keeps_the_clock_shift_of_the_bundle_that_took_it(settings: Settings, tmp_path: Path) -> None:
+    """Training reads it back, so that a live time becomes a time of the data."""
+    items = tmp_path / "items"
+    items.mkdir()
+    shifted = write_bundle(settings.bundles_dir, replace(tiny_content(items), clock_shift_ms=86_400_000), CREATED)
+    write_active(settings.bundles_dir, shifted.name)
+    async with running(settings) as (_, client):
+        await client.post("/events", json={"events": [{"user_id": "u1", "item_id": "i1", "event_type": "view"}]})
+        [event] = (await client.get("/users/u1")).json()["events"]
+    assert event["clock_shift_ms"] == 86_400_000
 
 
 async def test_each_event_of_a_batch_is_judged_by_itself(service: Started) -> None:
