@@ -1,7 +1,5 @@
 """The composition root. Importing this opens nothing; `create_app` puts the service together, starting it opens it."""
 
-import sys
-
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -20,7 +18,7 @@ from app.errors import (
 )
 from app.feature_store.errors import FeatureStoreUnavailable
 from app.http import Http
-from app.openapi import describe, document_text
+from app.openapi import describe
 from app.routes import bundles, events, health, metrics, recommend, similar, users
 from app.service import Service
 from app.settings import Settings
@@ -71,7 +69,3 @@ def _translated(error: Exception) -> ShortlistError:
     if isinstance(error, HTTPException):
         return InvalidRequest("the request cannot be read")
     return Internal("something went wrong here; the log has it under this request id")
-
-
-if __name__ == "__main__":  # python -m app.main > docs/openapi.json
-    sys.stdout.write(document_text(create_api()))

@@ -1,5 +1,6 @@
 """The description of the API. Bodies are read by hand (see wire.parse), so their schemas are put in here."""
 
+import sys
 from typing import Any
 
 import orjson
@@ -55,3 +56,9 @@ def describe(api: FastAPI) -> dict[str, Any]:
 def document_text(api: FastAPI) -> str:
     """docs/openapi.json, byte for byte."""
     return orjson.dumps(describe(api), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode() + "\n"
+
+
+if __name__ == "__main__":  # python -m app.openapi > docs/openapi.json
+    from app.main import create_api
+
+    sys.stdout.write(document_text(create_api()))

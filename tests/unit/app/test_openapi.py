@@ -12,7 +12,7 @@ COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
 
 
 def test_the_committed_document_is_current() -> None:
-    """Otherwise: python -m app.main > docs/openapi.json"""
+    """Otherwise: make openapi"""
     assert COMMITTED.read_text() == document_text(create_api())
 
 
