@@ -16,8 +16,8 @@ def export(
     data_dir: DataDir = DATA_DIR,
     shift_to_now: bool = typer.Option(
         False,
-        help="Move all times so that the data ends now: for old data, whose users would look long gone. Data with "
-        "archived events keeps the shift that those events were taken at.",
+        help="Move all times by whole days so that the data ends within the last day: for old data, whose users would "
+        "look long gone. Data with archived events keeps the shift that those events were taken at.",
     ),
     activate: bool = typer.Option(True, help="Make the bundle the active one; a running service follows."),
 ) -> None:
@@ -75,14 +75,17 @@ def export_bundle(
 
 
 def _clock_shift_ms(dataset: "Dataset", now_ms: int | None) -> int:
-    """What brings the data's times to the service's clock.  now_ms: when the data is to end, None for no shift.
+    """What brings the data's times to the service's clock.  now_ms: which moment, None for no shift.
 
+    It is whole days: features count by UTC day, so another constant would give serving other ones than training.
     Archived events tell it, whatever the option says: the users' states hold those events at the times they came, and
     with another shift `load` could not tell that they are the same.
     """
+    from models.contract.state import DAY_MS
+
     if dataset.report.clock_shift_ms is not None:
         return dataset.report.clock_shift_ms
-    return 0 if now_ms is None else now_ms - dataset.splits.end_ms
+    return 0 if now_ms is None else (now_ms - dataset.splits.end_ms) // DAY_MS * DAY_MS
 
 
 def active_manifest(bundles_dir: Path) -> "Manifest | None":

@@ -1,7 +1,8 @@
 """A user's recent interactions as the models read them: item indices in an order that carries no information.
 
 Lines of one basket share a time and often arrive sorted by id; a model would learn that order. Interactions of one
-user at one time are a set: here they get a pseudo-random order that depends only on what is in the set.
+user at one time are a set: here they get a pseudo-random order that depends only on what is in the set and on the time
+of day. So it is the same in training, on the data's clock, and in serving, a clock shift of whole days later.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract.state import UserState
+from models.contract.state import DAY_MS, UserState
 
 _MIX_TIME = np.uint64(0x9E3779B97F4A7C15)
 _MIX_HASH = np.uint64(0xBF58476D1CE4E5B9)
@@ -60,7 +61,7 @@ def read_history(state: UserState, hashes: NDArray[np.uint64]) -> History:
     known = indices >= 0
     times = state.history_times_ms[known]
     with np.errstate(over="ignore"):
-        mixed = (state.history_hashes[known] ^ (times.astype(np.uint64) * _MIX_TIME)) * _MIX_HASH
+        mixed = (state.history_hashes[known] ^ ((times % DAY_MS).astype(np.uint64) * _MIX_TIME)) * _MIX_HASH
     order = np.lexsort((mixed, times))
     return History(indices[known][order], times[order])
 

@@ -84,7 +84,7 @@ class Manifest(Frozen):
     data_fingerprint: str = Field(description="sha256 of the training data after cleaning")
     training_key: str = Field("", description="names the data and the settings that the models were trained with")
     as_of_ms: int = Field(description="end of the training data, before the shift")
-    clock_shift_ms: int = Field(0, description="constant added to every time of the data, see `load --shift-to-now`")
+    clock_shift_ms: int = Field(0, description="added to every time of the data: whole days, so that days stay days")
     data_schema: Schema = Field(alias="schema")
     retrieval: RetrievalInfo
     ranking: RankingInfo

@@ -16,9 +16,10 @@ def dataset(archived_shift_ms: int | None) -> Dataset:
     return cast(Any, SimpleNamespace(splits=splits, report=SimpleNamespace(clock_shift_ms=archived_shift_ms)))
 
 
-def test_without_archived_events_it_is_zero_or_brings_the_end_to_now() -> None:
+def test_without_archived_events_it_is_zero_or_the_whole_days_since_the_data_ended() -> None:
     assert _clock_shift_ms(dataset(None), None) == 0
-    assert _clock_shift_ms(dataset(None), END_MS + 60_000) == 60_000
+    assert _clock_shift_ms(dataset(None), END_MS + 3 * 86_400_000 + 60_000) == 3 * 86_400_000
+    assert _clock_shift_ms(dataset(None), END_MS + 60_000) == 0
 
 
 @pytest.mark.parametrize("now_ms", [None, END_MS + 60_000])
