@@ -7,7 +7,7 @@ What is quantized: the input and the weights of every MatMul and Gemm with const
 QuantizeLinear, shared by all products of one input, and a MatMulIntegerToFloat: an exact int32 sum, then one
 multiplication and one addition per element, the same for every batch size. These are the operators that onnxruntime
 would make of a QDQ graph; written directly, since it fuses Gemm and Relu first and then runs the pair in fp32
-(docs/decisions/quantization.md has the times). Products of two activations (attention) stay in fp32.
+(docs/decisions/06-quantization.md has the times). Products of two activations (attention) stay in fp32.
 
 Weights are per channel, signed, 7 bits; activations unsigned, 8 bits. Without VNNI the kernels add two u8 x s8
 products in 16 bits: 2 * 255 * 64 = 32,640 fits, 2 * 255 * 127 saturates. S8S8 is no way out, since onnxruntime
