@@ -48,6 +48,7 @@ def fit_ranker(
 ) -> RankerFit:
     """The ranker with its best weights, in evaluation mode."""
     model = build_ranker(dataset, options)
+    start_from_retrieval(model, cross_names(dataset.schema), float(train.labels.mean()))
     categories = torch.from_numpy(np.array(dataset.item_categorical, np.int64))
     optimizer = torch.optim.AdamW(model.parameters(), options.ranker_learning_rate, weight_decay=1e-5)
     per_epoch = -(-len(train) // options.ranker_batch_size)
@@ -81,6 +82,16 @@ def fit_ranker(
     retrieval = list_ndcg(valid, valid.cross[:, cross_names(dataset.schema).index("retrieval_z")])
     log.finish("ranker", f"validation NDCG@10 {best:.4f}, by retrieval score {retrieval:.4f}")
     return RankerFit(model, float(best), retrieval)
+
+
+@torch.no_grad()
+def start_from_retrieval(model: DeepFm, cross: list[str], positive_share: float) -> None:
+    """Let the untrained ranker keep the retrieval order, at the share of positives that the samples have: it then
+    has to learn only where that order is wrong."""
+    share = min(max(positive_share, 1e-4), 1 - 1e-4)
+    model.head_module.out.bias.fill_(float(np.log(share / (1 - share))))
+    model.head_module.out.weight.mul_(0.1)
+    model.head_module.cross.numeric_weight[cross.index("retrieval_z")] = 0.5
 
 
 def predict(model: DeepFm, dataset: Dataset, samples: RankerSamples, batch_size: int = 64) -> NDArray[np.float32]:
