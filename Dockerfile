@@ -31,9 +31,14 @@ RUN touch README.md \
     && /opt/pip/bin/pip --python /opt/shortlist/bin/python install --no-cache-dir -c constraints.txt .
 
 FROM libraries AS train-libraries
+# again, since not every builder hands them on
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 RUN /opt/pip/bin/pip --python /opt/shortlist/bin/python install --no-cache-dir -c constraints.txt '.[train,demo]'
 
 FROM libraries AS wheel
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 COPY . .
 RUN /opt/pip/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
