@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import orjson
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 FORMAT_VERSION = 1
+# what reading a torn, changed or foreign file as .npz may end with
+_DAMAGED = (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError, AttributeError)
 
 
 class CheckpointError(Exception):
@@ -32,14 +35,15 @@ def save(path: Path, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) ->
 def load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Arrays and header. Raises CheckpointError for a missing, damaged or foreign file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # np.load would leave a torn file that it opened itself open
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        header: dict[str, Any] = orjson.loads(arrays.pop("__header__").tobytes())
+        header = orjson.loads(arrays.pop("__header__").tobytes())
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: does not exist; run `shortlist train`") from error
-    except (OSError, ValueError, KeyError) as error:
+    except _DAMAGED as error:
         raise CheckpointError(f"{path}: is damaged; delete it and run `shortlist train` again") from error
-    if header.pop("format_version", None) != FORMAT_VERSION:
+    if not isinstance(header, dict) or header.pop("format_version", None) != FORMAT_VERSION:
         raise CheckpointError(f"{path}: was written by another version; delete it and run `shortlist train` again")
     return arrays, header
 
@@ -50,7 +54,8 @@ def weights(module: nn.Module) -> dict[str, NDArray[Any]]:
 
 def set_weights(module: nn.Module, arrays: dict[str, NDArray[Any]]) -> None:
     """Raises CheckpointError when the arrays are of another model or schema; the message names the first difference."""
-    for name, tensor in module.state_dict().items():
+    tensors = module.state_dict()
+    for name, tensor in tensors.items():
         if name not in arrays:
             raise CheckpointError(f"the checkpoint has no {name!r}: it is of another model")
         if arrays[name].shape != tuple(tensor.shape):
@@ -58,7 +63,10 @@ def set_weights(module: nn.Module, arrays: dict[str, NDArray[Any]]) -> None:
                 f"{name!r} is {list(arrays[name].shape)} in the checkpoint and {list(tensor.shape)} in the model: "
                 "the checkpoint is of another schema"
             )
-    module.load_state_dict({name: torch.from_numpy(arrays[name].copy()) for name in module.state_dict()})
+    for name in arrays:
+        if name not in tensors:
+            raise CheckpointError(f"the checkpoint has {name!r}, which the model has not: it is of another model")
+    module.load_state_dict({name: torch.from_numpy(arrays[name].copy()) for name in tensors})
 
 
 def optimizer_arrays(optimizer: torch.optim.Optimizer) -> dict[str, NDArray[Any]]:
