@@ -7,13 +7,13 @@ from models.sampling import Proposal
 
 
 class Grid(np.random.Generator):
-    """Draws the middles of `count` equal parts of [0, 1): every probability shows as a count, without chance."""
+    """Draws the left ends of `size` equal parts of [0, 1): every probability shows as a count, without chance."""
 
     def __init__(self) -> None:
         super().__init__(np.random.PCG64(0))
 
     def random(self, size: int) -> np.ndarray:  # type: ignore[override]
-        return (np.arange(size) + 0.5) / size
+        return np.arange(size) / size
 
 
 def test_probabilities_are_of_popularity_to_the_power() -> None:

@@ -1,0 +1,196 @@
+"""All stages of training on the planted shop, small: what they find, that they repeat, and that they go on."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from planted import write_planted
+
+from models import checkpoint
+from models.data.config import TrainSection, load_config
+from models.data.dataset import Dataset, load_dataset
+from models.data.prepare import prepare_dataset
+from models.retrieval import train as retrieval_training
+from models.retrieval.sasrec import SasRec
+from models.run_log import Silent
+from models.train import RANKER, RETRIEVAL, RETRIEVAL_LAST, RETRIEVAL_TEST, load_trained, train
+
+STAGES = (RETRIEVAL, RANKER, RETRIEVAL_TEST, RETRIEVAL_LAST)
+OPTIONS = TrainSection(
+    dim=16,
+    layers=1,
+    history_length=20,
+    moments=8,
+    negatives=64,
+    batch_size=64,
+    max_steps=30,
+    patience=8,
+    learning_rate=1e-2,
+    refit_share=0.4,
+    ranker_windows=1,
+    ranker_epochs=2,
+    ranker_dim=4,
+    ranker_hidden=[16],
+    ranker_learning_rate=1e-2,
+)
+Weights = dict[str, dict[str, NDArray[Any]]]
+
+
+class Recorder(Silent):
+    """Notes the last step of each stage, and presses Ctrl-C after a number of steps of one."""
+
+    def __init__(self, stage: str = "", stop_after: int = 0) -> None:
+        self.steps: dict[str, list[int]] = {}
+        self.notes: dict[str, str] = {}
+        self._stage, self._stop_after = stage, stop_after
+
+    def step(self, stage: str, done: int, figures: Mapping[str, float]) -> None:
+        self.steps.setdefault(stage, []).append(done)
+        if stage == self._stage and len(self.steps[stage]) == self._stop_after:
+            raise KeyboardInterrupt
+
+    def finish(self, stage: str, note: str) -> None:
+        self.notes[stage] = note
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The order of a sum over threads is not what is tested here, and the machine is shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("shop")
+    return load_dataset(prepare_dataset(load_config(write_planted(folder).config), folder / "data").folder)
+
+
+@pytest.fixture(scope="module")
+def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained without a break; not to be written to."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(dataset, OPTIONS, folder, Silent())
+    return folder
+
+
+def weights(folder: Path) -> Weights:
+    return {stage: checkpoint.load(folder / f"{stage}.npz")[0] for stage in STAGES}
+
+
+def same(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) -> bool:
+    """To the last bit."""
+    return one.keys() == other.keys() and all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+
+def test_the_ranker_beats_the_order_of_retrieval(dataset: Dataset, folder: Path) -> None:
+    """On the validation window. Rebuys and partners are planted: what the user does again, and what follows what."""
+    trained = load_trained(dataset, OPTIONS, folder, for_test=False)
+    assert trained.figures["ndcg@10"] > 1.1 * trained.figures["retrieval_ndcg@10"] > 0
+    assert trained.until_ms == dataset.splits.end_ms
+    assert load_trained(dataset, OPTIONS, folder, for_test=True).until_ms == dataset.splits.test_start_ms
+    assert not trained.retrieval.training
+    assert not trained.ranker.training
+
+
+def test_only_finished_stages_are_left(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{stage}.npz" for stage in STAGES)
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit(dataset: Dataset, folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(123)  # what else the process drew does not matter
+    np.random.default_rng(5).random(7)
+    train(dataset, OPTIONS, tmp_path, Silent())
+    one, other = weights(folder), weights(tmp_path)
+    assert {stage: same(one[stage], other[stage]) for stage in STAGES} == dict.fromkeys(STAGES, True)
+    assert not same(one[RETRIEVAL_TEST], one[RETRIEVAL_LAST]), "each stage learns something"
+
+
+@pytest.mark.parametrize(
+    ("stage", "stop_after", "first_step"),
+    [(RETRIEVAL, 17, 16), (RANKER, 3, 1), (RETRIEVAL_LAST, 8, 6)],
+)
+def test_interrupted_and_run_again_it_ends_with_the_same_weights(
+    dataset: Dataset,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    stop_after: int,
+    first_step: int,
+) -> None:
+    """Saved every fifth step, it goes on behind the last saved one, and repeats no finished stage."""
+    monkeypatch.setattr(retrieval_training, "SAVE_EVERY", 5)
+    for done in STAGES[: STAGES.index(stage)]:
+        (tmp_path / f"{done}.npz").write_bytes((folder / f"{done}.npz").read_bytes())
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, OPTIONS, tmp_path, Recorder(stage, stop_after))
+    resumed = Recorder()
+    train(dataset, OPTIONS, tmp_path, resumed)
+    assert resumed.steps[stage][0] == first_step
+    assert {done: resumed.notes[done] for done in STAGES[: STAGES.index(stage)]} == dict.fromkeys(
+        STAGES[: STAGES.index(stage)], "done before"
+    )
+    one, other = weights(folder), weights(tmp_path)
+    assert {name: same(one[name], other[name]) for name in STAGES} == dict.fromkeys(STAGES, True)
+
+
+def test_finished_stages_are_skipped(dataset: Dataset, folder: Path) -> None:
+    again = Recorder()
+    before = weights(folder)
+    train(dataset, OPTIONS, folder, again)
+    assert again.notes == dict.fromkeys(STAGES, "done before")
+    assert again.steps == {}
+    assert all(same(before[stage], found) for stage, found in weights(folder).items())
+
+
+def test_changed_options_train_anew_and_are_not_taken_for_the_old(
+    dataset: Dataset, folder: Path, tmp_path: Path
+) -> None:
+    """A stage, finished or half done, of other options is neither used nor gone on with."""
+    for stage in STAGES:
+        (tmp_path / f"{stage}.npz").write_bytes((folder / f"{stage}.npz").read_bytes())
+    other = OPTIONS.model_copy(update={"seed": 1})
+    with pytest.raises(checkpoint.CheckpointError, match="trained on other data or with other settings"):
+        load_trained(dataset, other, tmp_path, for_test=False)
+    log = Recorder(RETRIEVAL, 2)
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, other, tmp_path, log)
+    assert log.steps[RETRIEVAL] == [1, 2]
+
+
+def test_a_damaged_stage_is_trained_again(dataset: Dataset, folder: Path, tmp_path: Path) -> None:
+    for stage in STAGES:
+        (tmp_path / f"{stage}.npz").write_bytes((folder / f"{stage}.npz").read_bytes())
+    (tmp_path / f"{RETRIEVAL_LAST}.npz").write_bytes(b"PK torn")
+    with pytest.raises(checkpoint.CheckpointError, match=r"retrieval_last\.npz: is damaged"):
+        load_trained(dataset, OPTIONS, tmp_path, for_test=False)
+    log = Recorder()
+    train(dataset, OPTIONS, tmp_path, log)
+    assert list(log.steps) == [RETRIEVAL_LAST]
+    assert same(weights(tmp_path)[RETRIEVAL_LAST], weights(folder)[RETRIEVAL_LAST])
+
+
+def test_it_stops_when_validation_gains_no_more_and_keeps_the_best(dataset: Dataset, tmp_path: Path) -> None:
+    """Figures 1, 2, 2 and 1.5: two validations without a gain. A validation is every third of 24 steps."""
+    figures = iter([1.0, 2.0, 2.0, 1.5, 9.0])
+    seen: list[dict[str, NDArray[Any]]] = []
+
+    def validate(model: SasRec) -> float:
+        assert not model.training
+        seen.append(checkpoint.weights(model))
+        return next(figures)
+
+    options, log = OPTIONS.model_copy(update={"patience": 2}), Recorder()
+    run = retrieval_training.Fit("x", "key", dataset.splits.valid_start_ms, 24, tmp_path, validate=validate)
+    model = retrieval_training.fit(dataset, options, run, log)
+    assert log.steps["x"][-1] == 12
+    assert log.notes["x"] == "12 steps, best validation 2.0000"
+    assert same(checkpoint.weights(model), seen[1])
+    assert not same(seen[1], seen[2])
