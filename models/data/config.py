@@ -143,9 +143,9 @@ class TrainSection(Section):
     ranker_dim: int = Field(default=16, ge=1, le=256, description="length of the ranker's field vectors")
     ranker_hidden: list[int] = Field(default=[128, 64], min_length=1, description="units of the ranker's layers")
     ranker_dropout: float = Field(default=0.1, ge=0, lt=1)
-    ranker_learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    ranker_learning_rate: float = Field(default=2e-3, gt=0, le=1)
     ranker_batch_size: int = Field(default=24, ge=1, description="candidate lists a step")
-    ranker_epochs: int = Field(default=4, ge=1, description="at most this often over all candidate lists")
+    ranker_epochs: int = Field(default=3, ge=1, description="at most this often over all candidate lists")
     ranker_negatives: int = Field(default=10, ge=0, description="sampled items beside a list's candidates")
 
     @model_validator(mode="after")
