@@ -3,6 +3,7 @@
 import typer
 
 from cli.demo import demo
+from cli.doctor import doctor
 from cli.evaluate import evaluate
 from cli.events import events
 from cli.export import export
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, prepare, train, evaluate, export, load, serve, key):
+for command in (demo, prepare, train, evaluate, export, load, serve, key, doctor):
     app.command()(command)
 app.add_typer(events, name="events")
 
