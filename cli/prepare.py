@@ -45,6 +45,7 @@ def prepare_with_progress(config: "Config", data_dir: Path) -> "Prepared":
     """Prepare while a progress bar names the step. Raises DataError."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from models.data.archive import NAME as ARCHIVED
     from models.data.prepare import STEPS, prepare_dataset
 
     columns = (TextColumn("{task.description:<34}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
@@ -55,7 +56,9 @@ def prepare_with_progress(config: "Config", data_dir: Path) -> "Prepared":
             progress.update(task, description=_LABELS[step], completed=STEPS.index(step))
 
         prepared = prepare_dataset(config, data_dir, on_step)
-        progress.update(task, description="Up to date" if prepared.reused else "Prepared", completed=len(STEPS))
+        told, events = "Up to date" if prepared.reused else "Prepared", prepared.report.sources.get(ARCHIVED)
+        told += f", with {events.rows:,} archived events" if events else ""
+        progress.update(task, description=told, completed=len(STEPS))
     return prepared
 
 

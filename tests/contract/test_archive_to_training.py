@@ -1,30 +1,38 @@
 """The loop closed: what /events took comes back as training data, each event once and at the data's own time."""
 
 import asyncio
+import io
 import secrets
 import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import redis
 from planted import DAY_MS, NUM_DAYS, START_MS, write_planted
+from rich.console import Console
 
+from app.feature_store.keys import Keys
 from app.feature_store.store import FeatureStore, StoreSettings
 from cli.archive import archive_events
+from cli.export import _clock_shift_ms
+from cli.load_users import load_users
 from models.contract.archive import FOLDER
 from models.contract.events import Event
 from models.contract.schema import Schema
+from models.contract.state import UserState, unpack
 from models.data.config import Config, load_config
 from models.data.dataset import Dataset, load_dataset
 from models.data.errors import BadRowsError, SourceError
 from models.data.prepare import Prepared, prepare_dataset
 
 END_MS = START_MS + NUM_DAYS * DAY_MS  # of the planted data, in its own time
-SHIFT_MS = 900 * DAY_MS + 12_345
+SHIFT_MS = 900 * DAY_MS
 SCHEMA = Schema(event_types=["click", "purchase", "view"], seen_types=["purchase"], event_context=["basket", "store"])
 
 Row = tuple[str, str, int, str, float, str | None]  # user, item, time in ms, type, value, store
@@ -57,6 +65,13 @@ class Shop:
             await store.aclose()
 
         asyncio.run(run())
+
+    def state(self, user: str) -> UserState:
+        with redis.Redis.from_url(self.redis_url, protocol=2) as client:
+            raw: Any = client.get(Keys(self.prefix).state(user))
+        state = unpack(raw)
+        assert state is not None
+        return state
 
     def archive(self) -> int:
         folder = self.data_dir / FOLDER
@@ -170,6 +185,32 @@ def test_a_second_archive_and_preparation_change_nothing(shop: Shop) -> None:
     assert not more.reused
     assert len(rows(load_dataset(more.folder))) == 2
     assert shop.prepare().reused
+
+
+def test_loading_the_data_that_holds_them_changes_no_users_state(shop: Shop) -> None:
+    """The whole circle: users are loaded at the shift, act, are archived, prepared, and loaded again. An event that is
+    in the data now is the one that was in the state: nothing counts twice, nothing is lost."""
+
+    def load() -> None:
+        dataset = load_dataset(shop.prepare().folder)
+        shift = _clock_shift_ms(dataset, END_MS + SHIFT_MS)
+        assert shift == SHIFT_MS
+        quiet = Console(file=io.StringIO())
+        load_users(dataset, shop.redis_url, shift_ms=shift, prefix=shop.prefix, console=quiet)
+
+    load()
+    events = [event("u000", "i001", END_MS + n * 1000, "click" if n % 2 else "purchase") for n in range(5)]
+    shop.post(events, END_MS + SHIFT_MS + 10_000)
+    before = shop.state("u000")
+    assert int(before.history_times_ms[-1]) == END_MS + SHIFT_MS + 4000
+    shop.archive()
+    shop.post([event("u000", "i002", END_MS + 9000)], END_MS + SHIFT_MS + 10_000)  # not archived yet
+    with_latest = shop.state("u000")
+    load()
+    after = shop.state("u000")
+    assert after.load_tag != before.load_tag
+    for name in ("history_times_ms", "history_hashes", "history_types", "seen_hashes", "seen_times_s", "counters"):
+        assert np.array_equal(getattr(after, name), getattr(with_latest, name)), name
 
 
 def test_each_event_goes_back_by_the_shift_it_was_taken_at(shop: Shop) -> None:
