@@ -26,6 +26,10 @@ POLL_S = 0.05
 MAX_BACKOFF_S = 5.0
 
 
+# One thread per worker, and no report of onnxruntime's use to Microsoft; both are read when a library is imported.
+WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+
+
 @dataclass(slots=True)
 class Slot:
     """One worker's place: its socket, its process, and when it may be started again."""
@@ -125,7 +129,7 @@ def _keep_running(slot: Slot) -> None:
             pass_fds=[slot.socket.fileno()],
             # One thread each for FAISS and BLAS: set before anything is imported, since FAISS's own setting counts
             # only for the thread that calls it.
-            env=slot.settings.environment() | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=slot.settings.environment() | WORKER_ENVIRONMENT,
             cwd=Path(__file__).parent.parent,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which stops the workers in order
         )

@@ -1,5 +1,7 @@
 """The `shortlist` command: each subcommand in a file of its own, which imports what it needs when it runs."""
 
+import os
+
 import typer
 
 from cli.demo import demo
@@ -25,6 +27,8 @@ app.add_typer(events, name="events")
 
 
 def main() -> None:
+    # onnxruntime reports its use to Microsoft unless told not to before it is imported
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     app()
 
 

@@ -32,7 +32,8 @@ def serve(
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False):
             name = ".".join(str(part) for part in problem["loc"])
-            typer.echo(f"setting {name}: {problem['msg']}" if name else problem["msg"], err=True)
+            told = problem["msg"].removeprefix("Value error, ")
+            typer.echo(f"setting {name}: {told}" if name else told, err=True)
         raise typer.Exit(2) from None
     except (CannotStart, EmbeddedRedisError) as error:
         typer.echo(str(error), err=True)

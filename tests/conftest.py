@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: one real Redis for the session, a random key prefix for each test."""
 
+import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 from app.feature_store.embedded import EmbeddedRedis
 from app.feature_store.store import FeatureStore, StoreSettings
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as cli.main sets it, before anything imports onnxruntime
 
 
 @pytest.fixture(scope="session")

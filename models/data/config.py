@@ -133,6 +133,11 @@ class TrainSection(Section):
     batch_size: int = Field(default=64, ge=1, description="histories a step")
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
     max_steps: int = Field(default=2000, ge=1, description="budget of the retrieval model")
+    max_epochs: int = Field(
+        default=40,
+        ge=1,
+        description="at most this often over all histories, whatever the budget: small data needs less",
+    )
     refit_share: float = Field(
         default=0.3, ge=0, le=1, description="share of the budget to go on with when newer data is added"
     )

@@ -86,15 +86,16 @@ class _Loop:
         self.model, self.windows, self.proposal = model, windows, proposal
         self.options, self.run, self.log = options, run, log
         self.optimizer = torch.optim.AdamW(model.parameters(), options.learning_rate, weight_decay=0.0)
+        self.per_epoch = -(-len(windows) // options.batch_size)
+        self.steps = min(run.steps, options.max_epochs * self.per_epoch)
         self.step, self.best, self.since_best = 0, -np.inf, 0
         self.best_weights = checkpoint.weights(model)
         self.path = run.folder / f"{run.stage}.checkpoint.npz"
 
     def run_all(self) -> None:
-        run, every = self.run, max(1, self.run.steps // VALIDATIONS)
-        self.log.start(run.stage, run.steps, self.step)
-        per_epoch = len(self.windows.epoch(self.options.batch_size, np.random.default_rng(0)))
-        while self.step < run.steps and self.since_best < self.options.patience:
+        run, per_epoch, every = self.run, self.per_epoch, max(1, self.steps // VALIDATIONS)
+        self.log.start(run.stage, self.steps, self.step)
+        while self.step < self.steps and self.since_best < self.options.patience:
             epoch, position = divmod(self.step, per_epoch)
             # seeds are of the epoch and the step, so that a resumed run draws what an uninterrupted one would
             order = self.windows.epoch(self.options.batch_size, np.random.default_rng([self.options.seed, epoch]))
@@ -106,7 +107,7 @@ class _Loop:
                 self.log.step(run.stage, self.step, figures)
                 if self.step % SAVE_EVERY == 0:
                     self._save()
-                if self.step >= run.steps or self.since_best >= self.options.patience:
+                if self.step >= self.steps or self.since_best >= self.options.patience:
                     break
         if run.validate is not None:
             checkpoint.set_weights(self.model, self.best_weights)
@@ -131,7 +132,7 @@ class _Loop:
     def _rate(self) -> float:
         """Linear warm-up, then linearly down to a fiftieth."""
         warm = min(1.0, (self.step + 1) / WARM_UP)
-        return self.options.learning_rate * warm * max(0.02, 1.0 - self.step / self.run.steps)
+        return self.options.learning_rate * warm * max(0.02, 1.0 - self.step / self.steps)
 
     def _validate(self, validate: Callable[[SasRec], float]) -> float:
         self.model.eval()
