@@ -16,7 +16,7 @@ Preset = Literal["quick", "full"]
 
 # What a preset changes in the demo's [train] section: quick is for trying it out, full for the figures.
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"max_steps": 240, "ranker_windows": 1, "ranker_epochs": 2, "refit_share": 0.2},
+    "quick": {"max_steps": 240, "ranker_windows": 1, "ranker_epochs": 2},
     "full": {},
 }
 
@@ -68,17 +68,19 @@ def demo(
 def _run(preset: Preset, data_dir: Path, threads: int | None) -> None:
     from rich.console import Console
 
-    from cli.evaluate import evaluate_test_bundle
+    from cli.evaluate import evaluate_test_bundle, read_report
     from cli.train import train_models
     from models.data.config import load_config
     from models.data.dataset import load_dataset
     from models.data.demo import write_demo_sources
     from models.report_table import print_report
+    from models.train import training_key
 
     config = _with_preset(load_config(write_demo_sources(data_dir)), preset)
     train_models(config, data_dir, threads)
     dataset = load_dataset(data_dir / "prepared")
-    if preset == "full":
+    key = training_key(dataset, config.train)
+    if preset == "full" and read_report(data_dir, key) is None:
         print_report(evaluate_test_bundle(dataset, data_dir), Console())
     _export_once(data_dir)
     _load(data_dir)

@@ -1,7 +1,7 @@
 """`shortlist evaluate`: measure every system on the held-out future, through an exported bundle."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -43,6 +43,8 @@ def evaluate(data_dir: DataDir = DATA_DIR, baskets: bool = typer.Option(False, h
 def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = False) -> "Report":
     """Export the models trained up to the test window, and evaluate that bundle on it. Writes report.json."""
     import os
+    import shutil
+    from dataclasses import replace
 
     from cli.export import export_bundle
     from export.offline import BundleSystem, open_models
@@ -52,8 +54,10 @@ def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = 
     from models.targets import Window
 
     folder = data_dir / FOLDER
+    shutil.rmtree(folder / "bundles", ignore_errors=True)  # of an evaluation before
     path = export_bundle(dataset, data_dir, folder / "bundles", for_test=True)
-    models, split = open_models(dataset, open_bundle(path)), dataset.splits.test_start_ms
+    bundle, split = open_bundle(path), dataset.splits.test_start_ms
+    models = open_models(dataset, bundle)
     served = BundleSystem(models, split, "ranking")
     plain = baselines(dataset, split)
     systems: dict[str, System] = {
@@ -68,8 +72,9 @@ def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = 
         systems,
         references=[SERVED, *(name for name in systems if name != SERVED)],
         rankers={"ranking": served.scored},
-        basket_systems=plain if baskets else None,
+        basket_systems={SERVED: served, **plain} if baskets else None,
     )
+    report = replace(report, training_key=bundle.manifest.training_key)
     _compare_with_service(dataset, path, served)
     unfinished = folder / f"{REPORT}.tmp"
     unfinished.write_bytes(report.to_json())
@@ -87,15 +92,21 @@ def _compare_with_service(dataset: "Dataset", bundle: Path, served: "BundleSyste
     typer.echo(f"parity: {found.equal:.2%} of {found.lists} lists are the same through the service")
 
 
-def manifest_metrics(data_dir: Path, fingerprint: str) -> dict[str, dict[str, float]]:
-    """Figures of the last evaluation for the bundle's manifest; none when it was of other data."""
+def read_report(data_dir: Path, training_key: str) -> dict[str, Any] | None:
+    """The last evaluation's report, parsed; None when there is none or it measured other models."""
     import orjson
 
     try:
-        report = orjson.loads((data_dir / FOLDER / REPORT).read_bytes())
+        report: dict[str, Any] = orjson.loads((data_dir / FOLDER / REPORT).read_bytes())
     except FileNotFoundError:
-        return {}
-    if report["fingerprint"] != fingerprint:
+        return None
+    return report if report.get("training_key") == training_key else None
+
+
+def manifest_metrics(data_dir: Path, training_key: str) -> dict[str, dict[str, float]]:
+    """Figures of these models for the bundle's manifest; none when they were not evaluated."""
+    report = read_report(data_dir, training_key)
+    if report is None:
         return {}
     groups: dict[str, dict[str, float]] = {
         "test window": {"start_ms": float(report["start_ms"]), "end_ms": float(report["end_ms"])}

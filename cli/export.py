@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from models.contract.manifest import Manifest
     from models.data.dataset import Dataset
 
+FLOW_USERS = 200  # whose lists are compared before a bundle is published
+
 
 def export(
     data_dir: DataDir = DATA_DIR,
@@ -25,13 +27,14 @@ def export(
 
     Example: shortlist export --data-dir .shortlist
     """
+    from cli.parity import ParityError
     from export.gates import GateError
     from models.checkpoint import CheckpointError
     from models.contract.manifest import BundleError
     from models.data.dataset import load_dataset
     from models.data.errors import DataError
 
-    with reported(DataError, CheckpointError, BundleError, GateError, ValueError):
+    with reported(DataError, CheckpointError, BundleError, GateError, ParityError, ValueError):
         dataset = load_dataset(data_dir / "prepared")
         path = export_bundle(dataset, data_dir, data_dir / "bundles", for_test=False, shift_to_now=shift_to_now)
         if activate:
@@ -66,12 +69,24 @@ def export_bundle(
             trained,
             code_version=version("shortlist"),
             clock_shift_ms=shift,
-            metrics={} if for_test else manifest_metrics(data_dir, dataset.fingerprint),
+            metrics={} if for_test else manifest_metrics(data_dir, trained.key),
             active=None if for_test else active_manifest(bundles_dir),
             on_step=lambda step: progress.update(task, description=step, completed=STEPS.index(step)),
         )
         progress.update(task, description="exported", completed=len(STEPS))
-    return write_bundle(bundles_dir, content)
+    return write_bundle(bundles_dir, content, check=lambda staged: _check_flow(dataset, staged, trained.until_ms))
+
+
+def _check_flow(dataset: "Dataset", staged: Path, until_ms: int) -> None:
+    """The gate that needs the whole request flow: the service gives the lists of the offline evaluation."""
+    import numpy as np
+
+    from cli.parity import check_parity
+    from export.offline import BundleSystem, open_models
+    from models.contract.bundle import open_bundle
+
+    users = np.unique(np.linspace(0, dataset.num_users - 1, min(FLOW_USERS, dataset.num_users)).astype(np.int64))
+    check_parity(dataset, staged, BundleSystem(open_models(dataset, open_bundle(staged)), until_ms, "ranking"), users)
 
 
 def _clock_shift_ms(dataset: "Dataset", now_ms: int | None) -> int:
@@ -89,12 +104,17 @@ def _clock_shift_ms(dataset: "Dataset", now_ms: int | None) -> int:
 
 
 def active_manifest(bundles_dir: Path) -> "Manifest | None":
-    """The manifest of the active bundle, None before there is one. Raises BundleError when it is damaged."""
+    """The manifest of the active bundle; None before there is one, and where it is damaged: a new one replaces it."""
+    from models.contract.manifest import BundleError
     from models.contract.verify import verify_bundle
     from models.contract.versions import bundle_path, read_active
 
-    active = read_active(bundles_dir)
-    return verify_bundle(bundle_path(bundles_dir, active)) if active else None
+    try:
+        active = read_active(bundles_dir)
+        return verify_bundle(bundle_path(bundles_dir, active)) if active else None
+    except BundleError as error:
+        typer.echo(f"the active bundle cannot be compared with: {error}", err=True)
+        return None
 
 
 def activate_bundle(path: Path) -> None:

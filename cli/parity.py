@@ -14,18 +14,21 @@ from numpy.typing import NDArray
 from app.engine import Engine, open_engine
 from app.feature_store.connection import StoreSettings
 from app.feature_store.embedded import EmbeddedRedis
+from app.feature_store.load import LoadJob, load_states
 from app.feature_store.store import FeatureStore
 from app.recommender import Recommender
 from app.settings import Settings
 from app.wire import Recommendation, RecommendRequest
-from cli.load_users import load_users
 from export.offline import BundleSystem
+from models.contract.state import Limits, pack
 from models.data.dataset import Dataset
+from models.states import UserStates
 from models.targets import MODES, Mode
 
 K = 10
 MIN_EQUAL = 0.999
 AT_ONCE = 64
+TAG = 1  # of the load into a store that nobody else uses
 STORE = StoreSettings(read_timeout_s=10.0, write_timeout_s=10.0)
 
 
@@ -46,7 +49,7 @@ def check_parity(dataset: Dataset, bundle: Path, system: BundleSystem, users: ND
     when any answer was degraded."""
     engine = open_engine(bundle, 0)
     shift_ms = engine.bundle.manifest.clock_shift_ms
-    with _store_url(dataset, system.split_ms, shift_ms) as url:
+    with _store_url(dataset, users.tolist(), system.split_ms, shift_ms) as url:
         answers = asyncio.run(_ask(engine, dataset, users.tolist(), url, system.split_ms + shift_ms))
     same, different = 0, []
     for mode in MODES:
@@ -69,10 +72,15 @@ def check_parity(dataset: Dataset, bundle: Path, system: BundleSystem, users: ND
 
 
 @contextmanager
-def _store_url(dataset: Dataset, before_ms: int, shift_ms: int) -> Iterator[str]:
-    """A feature store of its own with every user as of before_ms."""
+def _store_url(dataset: Dataset, users: Sequence[int], before_ms: int, shift_ms: int) -> Iterator[str]:
+    """A feature store of its own with these users as of before_ms."""
+    states, limits = UserStates(dataset, shift_ms), Limits.of(dataset.schema)
+
+    def packed(start: int) -> Iterator[tuple[str, bytes]]:
+        return ((dataset.user_ids[user].decode(), pack(states.at(user, before_ms, TAG))) for user in users[start:])
+
     with TemporaryDirectory() as folder, EmbeddedRedis(Path(folder)) as redis:
-        load_users(dataset, redis.url, shift_ms=shift_ms, before_ms=before_ms)
+        load_states(redis.url, LoadJob(packed, len(users), TAG, before_ms + shift_ms, limits))
         yield redis.url
 
 

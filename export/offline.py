@@ -16,7 +16,16 @@ from models.contract.candidates import Candidates
 from models.contract.features import ItemTables
 from models.data.dataset import Dataset
 from models.evaluate_ranker import Scored
-from models.offline import Retrieval, UserMoment, candidates, exact_nearest, moments, ranker_input, user_vectors
+from models.offline import (
+    Retrieval,
+    UserMoment,
+    candidates,
+    exact_nearest,
+    moments,
+    ranker_input,
+    seen_items,
+    user_vectors,
+)
 from models.targets import Mode
 
 Order = Literal["retrieval", "user_vector", "ranking"]
@@ -35,6 +44,8 @@ class BundleModels:
 
     def listed(self, users: Sequence[int], now_ms: int, include_seen: bool) -> list["Listed"]:
         """Candidates with both scores, for users whose state is of now_ms; remembered, as several systems ask."""
+        if self._cache and next(iter(self._cache))[1] != now_ms:
+            self._cache.clear()  # one moment at a time, or the next baskets of everyone would be kept
         missing = [user for user in users if (user, now_ms, include_seen) not in self._cache]
         found = moments(self.dataset, missing, now_ms)
         vectors = user_vectors(self.retrieval, [who.history for who in found])
@@ -93,7 +104,7 @@ class BundleSystem:
         if self.order == "user_vector":
             allowed = np.ones(self.models.dataset.num_items, np.bool_)
             if mode == "new":
-                allowed[one.who.history.items] = False
+                allowed[seen_items(one.who.state, self.models.retrieval.item_hashes)] = False
             return exact_nearest(self.models.retrieval.item_vectors, one.vector, allowed, k)
         scores = one.ranking if self.order == "ranking" else one.candidates.scores
         return one.candidates.items[np.argsort(-scores, kind="stable")[:k]]

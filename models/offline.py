@@ -58,6 +58,12 @@ def moments(dataset: Dataset, users: Sequence[int], now_ms: int) -> list[UserMom
     return [UserMoment(state, read_history(state, dataset.item_hashes), now_ms) for state in found]
 
 
+def seen_items(state: UserState, item_hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Item indices that the state says the user has seen: what the service leaves out, and no `new` target."""
+    found = find_items(item_hashes, state.seen_hashes)
+    return found[found >= 0]
+
+
 def user_vectors(retrieval: Retrieval, histories: Sequence[History]) -> NDArray[np.float32]:
     """float32 [B, d]."""
     inputs = [tower_input(history, retrieval.history_length) for history in histories]
@@ -74,8 +80,7 @@ def candidates(
     """What the service would rank for this user; without `include_seen` no item of the state's seen set."""
     allowed = np.ones(len(retrieval.item_vectors), np.bool_)
     if not include_seen:
-        seen = find_items(retrieval.item_hashes, who.state.seen_hashes)
-        allowed[seen[seen >= 0]] = False
+        allowed[seen_items(who.state, retrieval.item_hashes)] = False
     sources = from_history(who.history, retrieval.tables, retrieval.popular, allowed, include_seen, limit, who.now_ms)
     nearest = (
         retrieval.nearest(user_vector, allowed, limit)

@@ -72,7 +72,9 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """ks: list lengths, ascending.  references: the systems that paired intervals are against."""
+    """training_key: of the models that were measured, "" for none.  ks: list lengths, ascending.
+    references: the systems that paired intervals are against.
+    """
 
     fingerprint: str
     window: str
@@ -86,6 +88,7 @@ class Report:
     num_resamples: int = NUM_RESAMPLES
     confidence: float = CONFIDENCE
     version: int = REPORT_VERSION
+    training_key: str = ""
 
     def section(self, mode: Mode, unit: Unit = "window") -> Section:
         """Raises KeyError if the report has no such section."""

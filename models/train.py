@@ -4,6 +4,10 @@ retrieval      up to the first ranker window; validated on that window
 ranker         on the ranker windows, with candidates of that retrieval model; validated on the validation window
 retrieval_test the retrieval model goes on with everything before the test window: for evaluation
 retrieval_last the retrieval model goes on with everything: for serving
+
+With refit_share = 0 the last two only take the weights over; popularity, neighbours and histories are still of their
+own moment. Where baskets repeat, going on can lose: the model remembers what the very histories it will be asked about
+led to, which these users now have (docs/decisions/13-refit.md).
 """
 
 import sys
@@ -28,7 +32,7 @@ from models.run_log import RunLog
 from models.targets import Mode, Window
 
 RETRIEVAL, RANKER, RETRIEVAL_TEST, RETRIEVAL_LAST = "retrieval", "ranker", "retrieval_test", "retrieval_last"
-MODEL_VERSION = 1  # raised when a change of the models makes old checkpoints worthless
+MODEL_VERSION = 2  # raised when a change of the models makes old checkpoints worthless
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +109,10 @@ class _Stages:
             return
         splits, length = self.dataset.splits, self._window_ms()
         starts = range(self.ranker_start_ms, splits.valid_start_ms - length + 1, length)
-        train_samples = self._samples([(start, start + length) for start in starts], "ranker samples")
-        valid_samples = self._samples([(splits.valid_start_ms, splits.test_start_ms)], "validation samples")
+        train_samples = self._samples(
+            [(start, start + length) for start in starts], "ranker samples", self.options.ranker_negatives
+        )
+        valid_samples = self._samples([(splits.valid_start_ms, splits.test_start_ms)], "validation samples", 0)
         fitted = fit_ranker(self.dataset, train_samples, valid_samples, self.options, self.log)
         figures = {"ndcg@10": fitted.validation, "retrieval_ndcg@10": fitted.validation_retrieval}
         self._finish(RANKER, checkpoint.weights(fitted.model), figures)
@@ -116,9 +122,10 @@ class _Stages:
         if self._done(stage):
             return
         weights, _ = self.result(after)
-        steps = max(1, int(self.options.refit_share * self.options.max_steps))
-        run = Fit(stage, self.key, until_ms, steps, self.folder, weights=weights)
-        self._finish(stage, checkpoint.weights(fit(self.dataset, self.options, run, self.log)), {})
+        if steps := int(self.options.refit_share * self.options.max_steps):
+            run = Fit(stage, self.key, until_ms, steps, self.folder, weights=weights)
+            weights = checkpoint.weights(fit(self.dataset, self.options, run, self.log))
+        self._finish(stage, weights, {})
 
     def result(self, stage: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Weights and header of a finished stage."""
@@ -130,16 +137,14 @@ class _Stages:
             )
         return weights, header
 
-    def _samples(self, windows: list[tuple[int, int]], stage: str) -> RankerSamples:
+    def _samples(self, windows: list[tuple[int, int]], stage: str, num_sampled: int) -> RankerSamples:
         weights, _ = self.result(RETRIEVAL)
         label_windows = []
         for start, end in windows:
             model = build_model(self.dataset, self.options, start)  # popularity as of the window's start
             checkpoint.set_weights(model, weights)
             label_windows.append(LabelWindow(start, end, snapshot(self.dataset, model, start)))
-        return ranker_samples(
-            self.dataset, label_windows, self.options.ranker_negatives, self.options.seed, self.log, stage
-        )
+        return ranker_samples(self.dataset, label_windows, num_sampled, self.options.seed, self.log, stage)
 
     def _window_ms(self) -> int:
         return self.dataset.splits.test_start_ms - self.dataset.splits.valid_start_ms

@@ -139,7 +139,10 @@ class TrainSection(Section):
         description="at most this often over all histories, whatever the budget: small data needs less",
     )
     refit_share: float = Field(
-        default=0.3, ge=0, le=1, description="share of the budget to go on with when newer data is added"
+        default=0.3,
+        ge=0,
+        le=1,
+        description="share of the budget to go on with when newer data is added; 0: only popularity and tables follow",
     )
     patience: int = Field(default=3, ge=1, description="validations without a gain before training stops")
     ranker_windows: int | None = Field(

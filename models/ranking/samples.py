@@ -2,7 +2,8 @@
 user then turned to.
 
 Every user with a history before a window gives two lists a window: candidates with seen items and without. The
-retrieval model knows nothing from the first window on. Sampled items stand beside the candidates.
+retrieval model learns nothing from the first window on; it only stops where that window says. Sampled items stand
+beside the candidates.
 """
 
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.contract.candidates import Candidates
 from models.contract.features import cross_features
 from models.data.dataset import Dataset, Interactions
 from models.item_stats import item_stats
-from models.offline import Retrieval, UserMoment, candidates, moments, ranker_input, user_vectors
+from models.offline import Retrieval, UserMoment, candidates, moments, ranker_input, seen_items, user_vectors
 from models.run_log import RunLog
 
 CONTEXT_KEPT = 0.5  # a request may not bring its context, so half of the samples do without
@@ -121,32 +123,34 @@ class _Builder:
     ) -> None:
         found = candidates(window.retrieval, who, vector, include_seen)
         categorical, numeric, cross = ranker_input(self.dataset, window.retrieval, who, found, context)
+        seen = np.empty(0, np.int64) if include_seen else seen_items(who.state, window.retrieval.item_hashes)
         items = found.items
         if self.num_sampled:
-            items, cross = self._with_sampled(window.retrieval, who, vector, items, found.scores, cross)
+            items, cross = self._with_sampled(window.retrieval, who, vector, found, cross, seen)
         self.users.append(user)
         self.window.append(number)
         self.seen.append(include_seen)
-        wanted = targets if include_seen else np.setdiff1d(targets, who.history.items)
+        wanted = np.setdiff1d(targets, seen)
         self.num_targets.append(len(wanted))
         self.user_parts.append((categorical, numeric))
-        self.rows.append((items, cross, np.isin(items, targets).astype(np.float32)))
+        self.rows.append((items, cross, np.isin(items, wanted).astype(np.float32)))
 
     def _with_sampled(
         self,
         retrieval: Retrieval,
         who: UserMoment,
         vector: NDArray[np.float32],
-        items: NDArray[np.int64],
-        scores: NDArray[np.float32],
+        found: Candidates,
         cross: NDArray[np.float32],
+        seen: NDArray[np.int64],
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The candidates, then sampled items that the service could have brought: not candidates, not ruled out."""
         drawn = np.unique(self.rng.integers(0, self.dataset.num_items, self.num_sampled))
-        drawn = drawn[~np.isin(drawn, items)]
-        together = np.concatenate([items, drawn])
-        all_scores = np.concatenate([scores, retrieval.item_vectors[drawn] @ vector])
-        extra = cross_features(together, all_scores, who.history, retrieval.tables, who.now_ms)
-        return together, np.concatenate([cross, extra[len(items) :]])
+        drawn = np.setdiff1d(drawn, np.concatenate([found.items, seen]))
+        together = np.concatenate([found.items, drawn])
+        scores = np.concatenate([found.scores, retrieval.item_vectors[drawn] @ vector])
+        extra = cross_features(together, scores, who.history, retrieval.tables, who.now_ms)
+        return together, np.concatenate([cross, extra[len(found) :]])
 
     def _context(self, inside: Interactions, row: int) -> dict[str, str]:
         """The context of the user's first interaction of the window, half of the time."""

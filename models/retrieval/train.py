@@ -131,7 +131,7 @@ class _Loop:
 
     def _rate(self) -> float:
         """Linear warm-up, then linearly down to a fiftieth."""
-        warm = min(1.0, (self.step + 1) / WARM_UP)
+        warm = min(1.0, (self.step + 1) / min(WARM_UP, 1 + self.steps // 10))
         return self.options.learning_rate * warm * max(0.02, 1.0 - self.step / self.steps)
 
     def _validate(self, validate: Callable[[SasRec], float]) -> float:

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from models import metrics
-from models.contract.history import tower_input
+from models.contract.history import read_history, tower_input
 from models.data.dataset import Dataset
+from models.offline import seen_items
 from models.retrieval.sasrec import SasRec
 from models.states import UserStates
 from models.targets import Mode, Window, window_targets
@@ -19,14 +20,16 @@ BATCH = 128
 def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int) -> Callable[[SasRec], float]:
     """NDCG@10 of the model alone over the whole catalogue, for at most MAX_USERS users of the window.
 
-    Mode `new`: without the items of the user's history. Raises ValueError when the window has no targets.
+    Mode `new`: without the items that the user has seen. Raises ValueError when the window has no targets.
     """
     targets = window_targets(dataset, window, mode)
     if not len(targets):
         raise ValueError(f"nobody known before the window {window.name!r} took an item in it; use more data")
     rows = np.linspace(0, len(targets) - 1, min(MAX_USERS, len(targets))).astype(np.int64)
     states = UserStates(dataset)
-    histories = [states.history(int(targets.users[row]), window.start_ms) for row in rows]
+    found = [states.at(int(targets.users[row]), window.start_ms) for row in rows]
+    histories = [read_history(state, dataset.item_hashes) for state in found]
+    seen = [torch.from_numpy(seen_items(state, np.asarray(dataset.item_hashes))) for state in found]
     inputs = [tower_input(history, history_length) for history in histories]
     items, ordinals = (torch.from_numpy(np.stack(column)) for column in zip(*inputs, strict=True))
     wanted = [targets.items[targets.offsets[row] : targets.offsets[row + 1]] for row in rows]
@@ -40,7 +43,7 @@ def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int)
             scores = model(items[chunk], ordinals[chunk]) @ vectors.T  # [B, N]
             for offset, row in enumerate(range(chunk.start, chunk.stop)):
                 if mode == "new":
-                    scores[offset, torch.from_numpy(histories[row].items)] = -torch.inf
+                    scores[offset, seen[row]] = -torch.inf
                 hits[row] = np.isin(scores[offset].topk(10).indices.numpy(), wanted[row])
         return float(metrics.ndcg(hits, counts, 10).mean())
 
