@@ -4,6 +4,7 @@
     ├── InvalidRequest            a field that cannot be accepted; details name it
     │   └── MalformedBody         not JSON at all
     ├── BodyTooLarge
+    ├── BodyTooSlow               the body did not come in time
     ├── Unauthenticated
     ├── Forbidden
     ├── NotFound                  no such route, item or bundle
@@ -71,6 +72,10 @@ class BodyTooLarge(ShortlistError):
     code = "body_too_large"
 
 
+class BodyTooSlow(ShortlistError):
+    code = "body_too_slow"
+
+
 class Unauthenticated(ShortlistError):
     code = "unauthenticated"
 
@@ -119,6 +124,7 @@ STATUS: dict[type[ShortlistError], int] = {
     InvalidRequest: 422,
     MalformedBody: 400,
     BodyTooLarge: 413,
+    BodyTooSlow: 408,
     Unauthenticated: 401,
     Forbidden: 403,
     NotFound: 404,
@@ -140,6 +146,8 @@ def status_of(error: ShortlistError) -> int:
 def headers_of(error: ShortlistError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, Unauthenticated):
         return [(b"www-authenticate", b"Bearer")]
+    if isinstance(error, BodyTooSlow):  # what may still come of it is not the next request
+        return [(b"connection", b"close")]
     return [(b"retry-after", b"1")] if status_of(error) == 503 else []
 
 
@@ -157,7 +165,12 @@ def invalid(errors: Sequence[Any]) -> InvalidRequest:
 
 
 def _path(loc: Sequence[str | int]) -> str:
-    """`("filter", "<all>", "all", 0, "field")` as `filter.all[0].field`; a part in <> is a union's tag, not a field."""
+    """`("filter", "<all>", "all", 0, "field")` as `filter.all[0].field`; a part in <> is a union's tag, not a field.
+
+    A key that cannot be accepted, `("context", "", "[key]")`, is told of what holds it.
+    """
+    if loc[-1:] == ("[key]",):
+        loc = loc[:-2]
     path = ""
     for part in loc:
         if isinstance(part, int):

@@ -1,14 +1,14 @@
 """What happens to every request around its route, as one plain ASGI application in front of FastAPI's.
 
-Request id, API key, size limits, a place in the gate; then POST /recommend takes the short way, straight to its
-handler, and everything else goes through FastAPI's router. Both ways use the same handlers and the same errors.
+Request id, API key, the body within its limits, a place in the gate; then POST /recommend takes the short way, straight
+to its handler, and everything else goes through FastAPI's router. Both ways use the same handlers and the same errors.
 """
 
 import logging
 import random
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import FastAPI
@@ -26,6 +26,7 @@ from app.limits import (
     bounded,
     check_length,
     read_body,
+    replayed,
 )
 from app.logs import log
 from app.service import Service
@@ -35,6 +36,7 @@ Scope = MutableMapping[str, Any]
 Handler = Callable[[Service, bytes], Awaitable[bytes]]
 
 JSON = (b"content-type", b"application/json")
+WITH_BODY = frozenset({"/recommend", "/events"})
 OPEN = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"})
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -91,17 +93,26 @@ class Http:
         limit = MAX_EVENTS_BODY if is_events else MAX_BODY
         check_length(scope["headers"], limit)
         receive = bounded(receive, limit)
-        with nullcontext() if is_open or path == "/metrics" else self.service.gate.admit(is_events):
+        if is_open or path == "/metrics":
+            await self._route(scope, receive, exchange)
+            return
+        if path in WITH_BODY:
+            exchange.route = path
+        # Before a place is taken: callers that never send their body would hold all of them.
+        body = await read_body(receive)
+        with self.service.gate.admit(is_events):
             handler = self._fast.get((scope["method"], path))
             if handler is not None:
-                exchange.route = path
-                await exchange.answer(200, await handler(self.service, await read_body(receive)))
+                await exchange.answer(200, await handler(self.service, body))
             else:
-                scope["exchange"] = exchange
-                try:
-                    await self.api(scope, receive, exchange.send)
-                finally:
-                    exchange.route = getattr(scope.get("route"), "path_format", "unknown")
+                await self._route(scope, replayed(body, receive), exchange)
+
+    async def _route(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
+        scope["exchange"] = exchange
+        try:
+            await self.api(scope, receive, exchange.send)
+        finally:
+            exchange.route = getattr(scope.get("route"), "path_format", "unknown")
 
 
 class Exchange:

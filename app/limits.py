@@ -1,10 +1,11 @@
 """Bounds on what a caller may send, and on how much is in work at once."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
-from app.errors import BodyTooLarge, Overloaded
+from app.errors import BodyTooLarge, BodyTooSlow, Overloaded
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -12,6 +13,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 MAX_BODY = 64 * 1024
 MAX_EVENTS_BODY = 1024 * 1024
+BODY_TIMEOUT_S = 5.0
 
 
 class Disconnected(Exception):
@@ -60,7 +62,25 @@ def bounded(receive: Receive, limit: int) -> Receive:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The whole body. Raises Disconnected when the caller goes away first."""
+    """The whole body. Raises Disconnected when the caller goes away first, BodyTooSlow after BODY_TIMEOUT_S."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _whole(receive)
+    except TimeoutError:
+        raise BodyTooSlow(f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """The stream of a request whose body was read already: that body once, then what else comes."""
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return first.pop() if first else await receive()
+
+    return receive_again
+
+
+async def _whole(receive: Receive) -> bytes:
     parts: list[bytes] = []
     while True:
         message = await receive()

@@ -20,6 +20,7 @@ _MEANING = {
     401: "No API key, or one that is not known",
     403: "The API key does not have the scope",
     404: "There is no such item, bundle or route",
+    408: "The body did not come in time",
     409: "The bundle is refused, or another activation is under way",
     413: "The body is too large",
     422: "A field cannot be accepted; `details` names it",

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.errors import BodyTooLarge, Overloaded
-from app.limits import Disconnected, Gate, bounded, check_length, read_body
+from app.limits import Disconnected, Gate, bounded, check_length, read_body, replayed
 
 
 def test_beyond_the_limit_requests_are_turned_away_and_events_only_beyond_twice_that() -> None:
@@ -59,3 +59,10 @@ async def test_a_stream_is_cut_at_the_first_byte_over_the_limit() -> None:
 async def test_a_caller_that_goes_away_is_noticed() -> None:
     with pytest.raises(Disconnected):
         await read_body(stream(b"1", end={"type": "http.disconnect"}))
+
+
+async def test_a_body_that_was_read_is_given_again_and_then_the_stream_goes_on() -> None:
+    source = stream(end={"type": "http.disconnect"})
+    receive = replayed(b"12", source)
+    assert await receive() == {"type": "http.request", "body": b"12", "more_body": False}
+    assert await receive() == {"type": "http.disconnect"}
