@@ -35,7 +35,7 @@ def load_users(
         dataset.num_users,
         tag,
         end_ms + shift_ms,
-        Limits.of(dataset.schema),
+        dataset.schema,
     )
     columns = (TextColumn("loading users"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:

@@ -57,9 +57,13 @@ class Keys:
         """String: a random name of this store's contents, so that the archive notices another or an emptied store."""
         return f"{self.prefix}:store"
 
-    def load_cursor(self, load_tag: int) -> str:
-        """Hash: how far `shortlist load` came with one data set at one clock shift."""
-        return f"{self.prefix}:load:{load_tag:016x}"
+    def load_cursor(self) -> str:
+        """Hash: `tag` of the last load, and `done`, how many users `shortlist load` has put in place of it."""
+        return f"{self.prefix}:load:cursor"
+
+    def load_ends(self) -> str:
+        """Hash load tag -> end in ms: states of several loads lie side by side while a load runs or is interrupted."""
+        return f"{self.prefix}:load_ends"
 
 
 def ids_ttl_ms(now_ms: int) -> int:

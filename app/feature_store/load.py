@@ -7,11 +7,14 @@ from hashlib import sha1
 from itertools import islice
 from typing import Any
 
+from app.feature_store.event_log import EventLog
 from app.feature_store.keys import Keys, partition
+from app.feature_store.live_events import LiveEvents
 from app.feature_store.scripts import Call, Script
 from app.feature_store.sync_client import SyncClient, run_script, sync_client
 from models.contract.ids import hash_id
-from models.contract.state import Limits, pack, unpack
+from models.contract.schema import Schema
+from models.contract.state import Limits, UserState, pack, unpack
 from models.contract.state_merge import merge
 
 LOAD_STATE = Script.read("load_state")
@@ -26,13 +29,14 @@ class LoadJob:
 
     states(start): (user id, packed state with load_tag) from user number `start` on, always in the same order.
     num_users: how many there are.  load_tag: names the data and the clock shift; not 0.  end_ms: all are earlier.
+    schema: its limits, and the event types that count as seeing an item.
     """
 
     states: States
     num_users: int
     load_tag: int
     end_ms: int
-    limits: Limits
+    schema: Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +69,17 @@ def load_states(
 
     on_progress: called with the number of users done.  Raises FeatureStoreUnavailable when Redis fails.
     """
-    keys = Keys(prefix)
     with sync_client(url, cluster=cluster) as client:
-        cursor = keys.load_cursor(job.load_tag)
-        done = _number(client.get(cursor))
+        load = _Load(client, prefix, job)
+        done = load.start()
         counts = Counter({"unchanged": done})
         on_progress(done)
         for batch in _batches(job.states(done)):
-            counts += _load_batch(client, keys, job, batch)
+            counts += load.put(batch)
             done += len(batch)
-            client.set(cursor, done)
+            load.mark(done)
             on_progress(done)
     return LoadReport(counts["loaded"], counts["merged"], counts["unchanged"], counts["erased"])
-
-
-def _number(value: Any) -> int:
-    return int(value) if value is not None else 0
 
 
 def _batches(states: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
@@ -89,28 +88,65 @@ def _batches(states: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, by
         yield batch
 
 
-def _load_batch(client: SyncClient, keys: Keys, job: LoadJob, batch: list[tuple[str, bytes]]) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    loaded = dict(batch)
-    calls = {user: _call(keys, user, raw, "") for user, raw in batch}
-    while calls:
-        replies = run_script(client, LOAD_STATE, list(calls.values()))
-        waiting: dict[str, Call] = {}
-        for user, (status, *stored) in zip(calls, replies, strict=True):
-            if status == b"other":
-                waiting[user] = _merged_call(keys, user, stored[0], loaded[user], job)
-            else:
-                counts[status.decode()] += 1
-        calls = waiting
-    return counts
+class _Load:
+    """One run: the connection, what it loads, and what it knows of the loads before."""
 
+    def __init__(self, client: SyncClient, prefix: str, job: LoadJob) -> None:
+        self._client: Any = client
+        self._keys, self._job = Keys(prefix), job
+        self._limits = Limits.of(job.schema)
+        self._ends: dict[int, int] = {}
+        self._live = LiveEvents(EventLog(client, prefix), 0, ())
 
-def _merged_call(keys: Keys, user: str, stored: bytes, loaded: bytes, job: LoadJob) -> Call:
-    old, new = unpack(stored), unpack(loaded)
-    if new is None:
-        raise ValueError(f"the state to load for user {user!r} is not a packed state")
-    merged = loaded if old is None else pack(merge(old, new, job.end_ms, job.limits))
-    return _call(keys, user, merged, sha1(stored, usedforsecurity=False).hexdigest())
+    def start(self) -> int:
+        """The number of users that were done when the last run stopped; 0 if that was another load."""
+        tag = self._job.load_tag
+        self._client.hset(self._keys.load_ends(), f"{tag:016x}", self._job.end_ms)  # before any state has the tag
+        ends = self._client.hgetall(self._keys.load_ends())
+        self._ends = {int(name, 16): int(end_ms) for name, end_ms in ends.items()}
+        log = EventLog(self._client, self._keys.prefix)
+        self._live = LiveEvents(log, max(self._ends.values()), self._job.schema.seen_types)
+        cursor = self._client.hgetall(self._keys.load_cursor())
+        return int(cursor[b"done"]) if cursor and int(cursor[b"tag"], 16) == tag else 0
+
+    def mark(self, done: int) -> None:
+        self._client.hset(self._keys.load_cursor(), mapping={"tag": f"{self._job.load_tag:016x}", "done": done})
+
+    def put(self, batch: list[tuple[str, bytes]]) -> Counter[str]:
+        """Put a batch of users in place; how many there were by what became of them."""
+        counts: Counter[str] = Counter()
+        loaded = dict(batch)
+        calls = {user: _call(self._keys, user, raw, "") for user, raw in batch}
+        while calls:
+            replies = run_script(self._client, LOAD_STATE, list(calls.values()))
+            others: dict[str, bytes] = {}
+            for user, (status, *stored) in zip(calls, replies, strict=True):
+                if status == b"other":
+                    others[user] = stored[0]
+                else:
+                    counts[status.decode()] += 1
+            calls = self._merged_calls(others, loaded)
+        return counts
+
+    def _merged_calls(self, others: dict[str, bytes], loaded: dict[str, bytes]) -> dict[str, Call]:
+        old = {user: unpack(stored) for user, stored in others.items()}
+        # After the states: an event that comes in between changes its user's state, and the script then says so.
+        if any(state is not None and state.load_tag for state in old.values()):
+            self._live.read()
+        calls: dict[str, Call] = {}
+        for user, stored in others.items():
+            merged = self._merge(user, old[user], loaded[user])
+            calls[user] = _call(self._keys, user, merged, sha1(stored, usedforsecurity=False).hexdigest())
+        return calls
+
+    def _merge(self, user: str, old: UserState | None, loaded: bytes) -> bytes:
+        new = unpack(loaded)
+        if new is None:
+            raise ValueError(f"the state to load for user {user!r} is not a packed state")
+        if old is None:
+            return loaded
+        end_ms = self._ends.get(old.load_tag, self._job.end_ms)
+        return pack(merge(old, new, end_ms, self._limits, self._live.of(user)))
 
 
 def _call(keys: Keys, user: str, raw: bytes, merged_with: str) -> Call:

@@ -1,12 +1,15 @@
 """How a state that `shortlist load` made joins one that is in the store already."""
 
 from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from models.contract.state import (
     DAY_MS,
     Entry,
     Limits,
     UserState,
+    apply,
     assemble,
     entries,
     newest_days,
@@ -16,14 +19,27 @@ from models.contract.state import (
 )
 
 
-def merge(stored: UserState, loaded: UserState, end_ms: int, limits: Limits) -> UserState:
-    """The stored events that the loaded data cannot hold, joined to the loaded data.
+class LiveEvent(NamedTuple):
+    """An event that came in while serving.  seen: its type counts as seeing the item."""
 
-    end_ms: all loaded events are earlier. A stored state without a load tag holds live events only, and all are
-    kept; in one that an earlier load wrote, live and loaded events are one, so its events from end_ms on are kept.
+    time_ms: int
+    item_id: str
+    event_type: str
+    seen: bool
+
+
+def merge(
+    stored: UserState, loaded: UserState, end_ms: int, limits: Limits, live: Iterable[LiveEvent] = ()
+) -> UserState:
+    """The live events of the stored state, joined to the loaded data.
+
+    A stored state without a load tag holds live events only, and all are kept. In one that an earlier load wrote, live
+    and loaded events are one: what is later than that load's data is live.
+    end_ms: all events of that earlier load are earlier.  live: the user's events that are still in the stream, which
+    tell the live ones before end_ms.
     An event that is in both histories (time, item and type equal) counts once. Of a feature the newest value stays.
     """
-    kept = stored if stored.load_tag == 0 else _since(stored, end_ms)
+    kept = stored if stored.load_tag == 0 else _live_part(stored, end_ms, limits, live)
     own, new = Counter(entries(kept)), Counter(entries(loaded))
     both = own & new
     counts = read_counters(kept) + read_counters(loaded)
@@ -44,6 +60,14 @@ def merge(stored: UserState, loaded: UserState, end_ms: int, limits: Limits) -> 
     )
 
 
+def _live_part(state: UserState, end_ms: int, limits: Limits, live: Iterable[LiveEvent]) -> UserState:
+    part = _since(state, end_ms)
+    for event in live:
+        if event.time_ms < end_ms:
+            part = apply(part, **event._asdict(), limits=limits)
+    return part
+
+
 def _since(state: UserState, start_ms: int) -> UserState:
     """What is known of the events from start_ms on; of its day only those still in the history are counted."""
     history = [entry for entry in entries(state) if entry[0] >= start_ms]
@@ -54,7 +78,10 @@ def _since(state: UserState, start_ms: int) -> UserState:
     for (day, type_hash), count in list(counts.items()):
         if day:
             counts[0, type_hash] += count
-    return assemble(history, last_seen, state.seen_evicted, counts, state.features_json)
+    # what was evicted is older than all that is left, so it is of this part only when nothing older is left
+    evicted = state.seen_evicted and len(last_seen) == len(state.seen_hashes)
+    features = {name: known for name, known in state.features.items() if known[1] >= start_ms}
+    return assemble(history, last_seen, evicted, counts, pack_features(features))
 
 
 def _last_seen(state: UserState) -> dict[int, int]:

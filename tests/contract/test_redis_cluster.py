@@ -102,7 +102,7 @@ async def test_events_reads_erasure_load_and_archive_work_on_a_cluster(
 
     loaded = pack(assemble([], {}, False, {}, b"", load_tag=9))
     users = [(f"u{user}", loaded) for user in range(6, 30)]
-    job = LoadJob(lambda start: users[start:], len(users), 9, NOW_MS - 10, Limits.of(SCHEMA))
+    job = LoadJob(lambda start: users[start:], len(users), 9, NOW_MS - 10, SCHEMA)
     report = load_states(cluster_url, job, prefix=key_prefix, cluster=True)
     assert (report.loaded, report.merged, report.erased) == (10, 13, 1)
 

@@ -12,7 +12,7 @@ import redis
 from rich.console import Console
 
 from app.feature_store.errors import FeatureStoreUnavailable
-from app.feature_store.keys import Keys
+from app.feature_store.keys import Keys, partition
 from app.feature_store.store import FeatureStore, StoreSettings
 from cli.load_users import describe, load_users, packed_states
 from models.contract.columns import BytesColumn
@@ -93,9 +93,9 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-def load(url: str, prefix: str, dataset: Dataset = DATASET) -> str:
+def load(url: str, prefix: str, dataset: Dataset = DATASET, shift_ms: int = SHIFT_MS) -> str:
     quiet = Console(file=io.StringIO())
-    return describe(load_users(dataset, url, shift_ms=SHIFT_MS, prefix=prefix, console=quiet))
+    return describe(load_users(dataset, url, shift_ms=shift_ms, prefix=prefix, console=quiet))
 
 
 def stored(client: redis.Redis, prefix: str, user: str) -> UserState | None:
@@ -108,14 +108,14 @@ def all_states(client: redis.Redis, prefix: str) -> list[bytes]:
     return [client.get(Keys(prefix).state(f"u{user:03d}")) for user in range(NUM_USERS)]
 
 
-def live_event(store: FeatureStore, **fields: object) -> None:
-    given = {"user_id": "u007", "item_id": "new item", "event_type": "purchase", "time": NOW_MS, **fields}
-    [result] = asyncio.run(_apply(store, Event.model_validate(given)))
+def live_event(store: FeatureStore, now_ms: int = NOW_MS, **fields: object) -> None:
+    given = {"user_id": "u007", "item_id": "new item", "event_type": "purchase", "time": now_ms, **fields}
+    [result] = asyncio.run(_apply(store, Event.model_validate(given), now_ms))
     assert result == "accepted"
 
 
-async def _apply(store: FeatureStore, event: Event) -> list[str]:
-    results = await store.apply([event], SCHEMA, NOW_MS)
+async def _apply(store: FeatureStore, event: Event, now_ms: int) -> list[str]:
+    results = await store.apply([event], SCHEMA, now_ms)
     await store.aclose()
     return [result.status for result in results]
 
@@ -126,14 +126,14 @@ def live(redis_url: str, key_prefix: str) -> FeatureStore:
     return asyncio.run(FeatureStore.connect(redis_url, settings))
 
 
-def reference(user: int) -> UserState:
+def reference(user: int, shift_ms: int = SHIFT_MS) -> UserState:
     """The user's log, shifted and applied one event at a time."""
     state, rows = empty(), DATASET.interactions
     for row in np.flatnonzero(rows.user_index == user):
         kind = SCHEMA.event_types[rows.event_type[row]]
         state = apply(
             state,
-            time_ms=int(rows.time_ms[row]) + SHIFT_MS,
+            time_ms=int(rows.time_ms[row]) + shift_ms,
             item_id=DATASET.item_ids[int(rows.item_index[row])].decode(),
             event_type=kind,
             seen=kind == "purchase",
@@ -217,6 +217,65 @@ def test_an_event_between_two_loads_is_kept(
     expected = apply(reference(7), time_ms=NOW_MS, item_id="new item", event_type="purchase", seen=True, limits=LIMITS)
     assert state is not None
     assert bare(state) == pack(expected)
+
+
+def test_an_event_stays_when_the_clock_shift_grows(
+    redis_url: str, key_prefix: str, client: redis.Redis, live: FeatureStore
+) -> None:
+    """The data, moved on by days, now reaches past the live event; after each further move it is still there."""
+    load(redis_url, key_prefix)
+    live_event(live, NOW_MS + 2 * DAY_MS)
+    for days in (7, 10, 3):
+        load(redis_url, key_prefix, shift_ms=SHIFT_MS + days * DAY_MS)
+        state = stored(client, key_prefix, "u007")
+        expected = apply(
+            reference(7, SHIFT_MS + days * DAY_MS),
+            time_ms=NOW_MS + 2 * DAY_MS,
+            item_id="new item",
+            event_type="purchase",
+            seen=True,
+            limits=LIMITS,
+        )
+        assert state is not None
+        assert bare(state) == pack(expected)
+
+
+def test_an_archived_event_stays_when_the_clock_shift_grows(
+    redis_url: str, key_prefix: str, client: redis.Redis, live: FeatureStore
+) -> None:
+    """It has left the stream and is not in this data yet; it came after the end of the load before."""
+    load(redis_url, key_prefix)
+    live_event(live, NOW_MS + 2 * DAY_MS)
+    client.delete(Keys(key_prefix).events(partition("u007")))
+    load(redis_url, key_prefix, shift_ms=SHIFT_MS + 7 * DAY_MS)
+    state = stored(client, key_prefix, "u007")
+    assert state is not None
+    assert "new item" in state.history_ids
+
+
+def test_an_event_of_a_time_before_the_datas_end_is_kept(
+    redis_url: str, key_prefix: str, client: redis.Redis, live: FeatureStore
+) -> None:
+    """Sent late, it lies among the loaded ones; the next load takes it from the stream."""
+    load(redis_url, key_prefix, make_dataset("b" * 64, seed=1))
+    late_ms = NOW_MS - DAY_MS // 2
+    live_event(live, time=late_ms)
+    load(redis_url, key_prefix)
+    state = stored(client, key_prefix, "u007")
+    expected = apply(reference(7), time_ms=late_ms, item_id="new item", event_type="purchase", seen=True, limits=LIMITS)
+    assert state is not None
+    assert bare(state) == pack(expected)
+
+
+def test_an_earlier_data_set_or_shift_can_be_loaded_again(redis_url: str, key_prefix: str, client: redis.Redis) -> None:
+    """Each state is as after the first load, whatever was loaded in between."""
+    load(redis_url, key_prefix)
+    before = all_states(client, key_prefix)
+    for other, shift_ms in ((make_dataset("b" * 64, seed=1), SHIFT_MS), (DATASET, SHIFT_MS + 7 * DAY_MS)):
+        load(redis_url, key_prefix, other, shift_ms)
+        assert all_states(client, key_prefix) != before
+        assert load(redis_url, key_prefix) == "joined 300 to events that were in the store"
+        assert all_states(client, key_prefix) == before
 
 
 def test_an_event_in_both_the_data_and_the_store_counts_once(

@@ -158,6 +158,6 @@ def test_a_second_load_replaces_the_first_and_keeps_what_came_after(loaded: list
 
 
 def test_of_a_feature_the_newest_value_stays() -> None:
-    live = build_log([], features={"a": ("live", 20), "b": ("live", 20), "c": ("live", 1)}, load_tag=1)
+    live = build_log([], features={"a": ("live", 20), "b": ("live", 20), "c": ("live", 6)}, load_tag=1)
     loaded = build_log([], features={"a": ("new", 10), "b": ("new", 30)}, load_tag=2)
-    assert merge(live, loaded, 5, LIMITS).features == {"a": ("live", 20), "b": ("new", 30), "c": ("live", 1)}
+    assert merge(live, loaded, 5, LIMITS).features == {"a": ("live", 20), "b": ("new", 30), "c": ("live", 6)}
