@@ -6,20 +6,25 @@ own. When one of them cannot, the pointer goes back. A request keeps the engine 
 """
 
 import asyncio
-import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from app.engine import Engine, open_engine
-from app.errors import ActivationBusy, ActivationFailed, BundleRefused, NotFound, NotReady
+from app.errors import ActivationFailed, BundleRefused, NotFound, NotReady
 from app.logs import log
 from app.settings import Settings
 from app.warmup import warm_up
 from app.wire import Activation, BundleInfo, Bundles
-from app.workers import WorkerStatus, live_workers, pointer_stamp, remove_status, write_status
+from app.workers import (
+    WorkerStatus,
+    live_workers,
+    only_one_activation,
+    pointer_stamp,
+    remove_status,
+    write_status,
+)
 from models.contract.bundle import BundleError
 from models.contract.versions import bundle_path, list_bundles, previous_active, read_active, roll_back, write_active
 
@@ -34,6 +39,7 @@ class Lifecycle:
         self._on_swap = on_swap
         self._engine: Engine | None = None
         self._pointer = ""
+        self._untold: WorkerStatus | None = None  # a status that could not be written; `watch` tries again
         self._loading = asyncio.Lock()  # one load at a time: activation and watching must not race
 
     def current(self) -> Engine:
@@ -57,6 +63,8 @@ class Lifecycle:
         """Follow the pointer, for ever."""
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
+            if self._untold is not None:
+                self._tell(self._untold)
             if pointer_stamp(self._settings.bundles_dir) != self._pointer:
                 async with self._loading:
                     await self._follow()
@@ -84,7 +92,7 @@ class Lifecycle:
 
     async def _change(self, version: str, write: Callable[[], object], undo: Callable[[], object]) -> Activation:
         folder, before = self._settings.bundles_dir, self.current()
-        with _only_one(self._settings.run_dir):
+        with only_one_activation(self._settings.run_dir):
             async with self._loading:
                 try:
                     engine = before if version == before.version else await self._load(version)
@@ -145,11 +153,22 @@ class Lifecycle:
         """The swap itself: one assignment, after which every new request gets this engine."""
         changed = self._engine is None or self._engine.version != engine.version
         self._engine, self._pointer = engine, pointer
-        status = WorkerStatus(self._settings.worker_index, os.getpid(), pointer, engine.version, error)
-        write_status(self._settings.run_dir, status)
+        self._tell(WorkerStatus(self._settings.worker_index, os.getpid(), pointer, engine.version, error))
         if changed:
             self._on_swap(engine.version)
             log("bundle served", version=engine.version)
+
+    def _tell(self, status: WorkerStatus) -> None:
+        """Write the status for the other workers. On a full disk an activation goes unconfirmed, so its pointer goes
+        back; serving and watching go on."""
+        try:
+            write_status(self._settings.run_dir, status)
+        except OSError as error:
+            if self._untold is None:  # once, not ten times a second
+                log("worker status not written", logging.ERROR, error=error.strerror)
+            self._untold = status
+        else:
+            self._untold = None
 
 
 def refused(version: str, error: BundleError) -> BundleRefused:
@@ -162,19 +181,3 @@ def _open_warm(path: Path, settings: Settings) -> Engine:
     engine = open_engine(path, settings.filter_cache_mb << 20)
     warm_up(engine, settings)
     return engine
-
-
-@contextmanager
-def _only_one(run_dir: Path) -> Iterator[None]:
-    """Hold the machine's one right to move the pointer. Raises ActivationBusy when another worker has it."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(run_dir / "activation.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ActivationBusy("another activation is under way; try again when it is done") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)

@@ -3,13 +3,17 @@
 Each worker keeps `worker-<index>.json`: its process, the bundle it serves, and the pointer it last followed.
 """
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import orjson
 
+from app.errors import ActivationBusy
 from models.contract.versions import ACTIVE
 
 REFUSED = 2  # exit code of a worker for which starting again would not help
@@ -43,10 +47,16 @@ def pointer_stamp(bundles_dir: Path) -> str:
 
 
 def write_status(run_dir: Path, status: WorkerStatus) -> None:
+    """Replace the worker's file. Raises OSError, and leaves nothing behind, when the disk is full."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=run_dir, prefix=".worker-", delete=False) as file:
-        file.write(orjson.dumps(status))
-    os.replace(file.name, _path(run_dir, status.worker))
+    file = NamedTemporaryFile(dir=run_dir, prefix=".worker-", delete=False)  # noqa: SIM115  closed below
+    try:
+        with file:
+            file.write(orjson.dumps(status))
+        os.replace(file.name, _path(run_dir, status.worker))
+    except BaseException:
+        os.unlink(file.name)
+        raise
 
 
 def remove_status(run_dir: Path, worker: int) -> None:
@@ -64,6 +74,22 @@ def live_workers(run_dir: Path) -> list[WorkerStatus]:
         if _is_alive(status.pid):
             statuses.append(status)
     return statuses
+
+
+@contextmanager
+def only_one_activation(run_dir: Path) -> Iterator[None]:
+    """Hold the machine's one right to move the pointer. Raises ActivationBusy when another process has it."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(run_dir / "activation.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ActivationBusy("another activation is under way; try again when it is done") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _path(run_dir: Path, worker: int) -> Path:

@@ -1,5 +1,6 @@
 """Bundles while the service runs, in one worker; the swap across several is in tests/faults."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from app.service import Service
 from app.workers import WorkerStatus, live_workers, write_status
 from models.contract.versions import previous_active, read_active, write_active
+from tests.service_process import eventually
 from tests.unit.app.conftest import running
 from tests.unit.app.test_api import Started, problem
 
@@ -111,3 +113,47 @@ async def test_one_activation_at_a_time(service: Started, made_bundles: Made) ->
         answer = await client.post(f"/bundles/{made_bundles[1][1]}/activate")
     assert problem(answer)[:2] == (409, "activation_in_progress")
     assert (await client.post(f"/bundles/{made_bundles[1][1]}/activate")).status_code == 200
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_worker_whose_status_cannot_be_written_follows_and_writes_it_later(
+    service: Started, made_bundles: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = service
+    folder, run_dir, (_, second, third) = found.settings.bundles_dir, found.settings.run_dir, made_bundles[1]
+    with monkeypatch.context() as patch:
+        patch.setattr("app.lifecycle.write_status", full_disk)
+        for version in (second, third):
+            write_active(folder, version)
+
+            async def served(version: str = version) -> bool:
+                return found.lifecycle.current().version == version
+
+            await eventually(served, f"{version} was served")
+
+    async def written() -> bool:
+        return [status.serving for status in live_workers(run_dir)] == [third]
+
+    await eventually(written, "the status was written after all")
+
+
+async def test_when_the_status_cannot_be_written_the_pointer_goes_back(
+    service: Started, made_bundles: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = service
+    first, second, _ = made_bundles[1]
+    settings = found.settings.model_copy(update={"activation_timeout_s": 0.2})
+    async with running(settings) as (impatient, client):
+        monkeypatch.setattr("app.lifecycle.write_status", full_disk)
+        assert problem(await client.post(f"/bundles/{second}/activate"))[:2] == (503, "activation_failed")
+        assert impatient.lifecycle.current().version == read_active(settings.bundles_dir) == first
+
+
+def test_a_status_that_cannot_be_put_in_place_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "worker-0.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_status(tmp_path, WorkerStatus(0, 1, "", "v"))
+    assert [path.name for path in tmp_path.iterdir()] == ["worker-0.json"]
