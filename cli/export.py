@@ -118,6 +118,15 @@ def active_manifest(bundles_dir: Path) -> "Manifest | None":
 
 
 def activate_bundle(path: Path) -> None:
+    """Move the pointer to `<data dir>/bundles/<version>`. Raises BundleError while a service swaps bundles."""
+    from app.errors import ActivationBusy
+    from app.workers import only_one_activation
+    from models.contract.manifest import BundleError
     from models.contract.versions import write_active
 
-    write_active(path.parent, path.name)
+    try:
+        with only_one_activation(path.parent.parent / "run"):
+            write_active(path.parent, path.name)
+    except ActivationBusy:
+        todo = f"is exported but not active: another activation is under way; then POST /bundles/{path.name}/activate"
+        raise BundleError(path.name, todo) from None
