@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
+from cli.evaluate import manifest_metrics
+from cli.parity import ParityError, check_parity
+from export.offline import BundleSystem, open_models
 from models.contract.bundle import open_bundle
 from models.contract.versions import bundle_path, read_active
+from models.data.dataset import load_dataset
 from tests.e2e.conftest import World, run
 from tests.service_process import RunningService, serving
 
@@ -57,6 +62,22 @@ def test_the_service_gives_the_lists_that_were_measured(world: World) -> None:
     assert "lists are the same through the service" in world.evaluated.output
     share = float(world.evaluated.output.split("parity: ")[1].split("%")[0])
     assert share >= 99.9
+
+
+def test_lists_of_another_order_do_not_pass_for_the_service(world: World) -> None:
+    """The retrieval order is not what is served: the comparison says so, and export would stop."""
+    dataset = load_dataset(world.data_dir / "prepared")
+    [bundle] = (world.data_dir / "evaluation" / "bundles").iterdir()
+    split = dataset.splits.test_start_ms
+    other = BundleSystem(open_models(dataset, open_bundle(bundle)), split, "retrieval")
+    with pytest.raises(ParityError, match="lists agree between evaluation and service"):
+        check_parity(dataset, bundle, other, np.arange(0, 300, 20))
+
+
+def test_figures_of_other_models_stay_out_of_a_bundle(world: World) -> None:
+    key = str(world.report["training_key"])
+    assert manifest_metrics(world.data_dir, key)["test"]
+    assert manifest_metrics(world.data_dir, "another") == {}
 
 
 def test_the_bundle_says_what_it_is(world: World) -> None:

@@ -112,6 +112,17 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(dataset: Dataset, folde
     assert not same(one[RETRIEVAL_TEST], one[RETRIEVAL_LAST]), "each stage learns something"
 
 
+def test_without_a_refit_the_later_stages_take_the_weights_over(dataset: Dataset, folder: Path, tmp_path: Path) -> None:
+    """And the model for serving still has the popularity of its own moment."""
+    options = OPTIONS.model_copy(update={"refit_share": 0.0, "max_steps": 4})
+    train(dataset, options, tmp_path, Silent())
+    found = weights(tmp_path)
+    assert same(found[RETRIEVAL], found[RETRIEVAL_TEST])
+    assert same(found[RETRIEVAL], found[RETRIEVAL_LAST])
+    test, last = (load_trained(dataset, options, tmp_path, for_test=kind).retrieval for kind in (True, False))
+    assert not torch.equal(test.items.log_popularity, last.items.log_popularity)
+
+
 @pytest.mark.parametrize(
     ("stage", "stop_after", "first_step"),
     [(RETRIEVAL, 17, 16), (RANKER, 3, 1), (RETRIEVAL_LAST, 8, 6)],

@@ -18,13 +18,11 @@ TEXT = (ROOT / "docs/your-data.md").read_text("utf-8")
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the reader has: the example's files, and the configuration of the document beside them."""
+    """What the reader has: the example's files, of which the document shows the configuration as it is."""
     shutil.copytree(ROOT / "docs/example", tmp_path / "docs/example")
-    name = re.search(r"Save this as `(.+?)`", TEXT)
     block = re.search(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-    assert name is not None
     assert block is not None
-    (tmp_path / name.group(1)).write_text(block.group(1), "utf-8")
+    assert (tmp_path / "docs/example/shortlist.toml").read_text("utf-8") == block.group(1)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
