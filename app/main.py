@@ -35,7 +35,13 @@ def create_app(settings: Settings) -> Http:
 
 def create_api() -> FastAPI:
     """The routes, their errors and their description."""
-    api = FastAPI(title="Shortlist", version="1", description=ABOUT, redoc_url=None)
+    api = FastAPI(
+        title="Shortlist",
+        version="1",
+        description=ABOUT,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would name whatever host the caller claims, in a form that no error has
+    )
     for module in (recommend, events, similar, users, bundles, health, metrics):
         api.include_router(module.router)
     for kind in (ShortlistError, RequestValidationError, HTTPException, FeatureStoreUnavailable, Exception):

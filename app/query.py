@@ -45,8 +45,6 @@ class Equals(Condition):
 class OneOf(Condition):
     """The item's value of this column is one of these."""
 
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
-
     field: FieldName
     values: list[FilterValue] = Field(alias="in", min_length=1, max_length=MAX_VALUES)
 
@@ -64,11 +62,9 @@ class AnyOf(Condition):
 
 
 def _kind(value: Any) -> str | None:
-    names = value if isinstance(value, dict) else getattr(type(value), "model_fields", ())
-    for name in ("all", "any", "in", "values", "eq"):
-        if name in names:
-            return "<in>" if name == "values" else f"<{name}>"
-    return None
+    fields = getattr(type(value), "model_fields", {}).items()  # of a filter that is written, not read
+    names = value if isinstance(value, dict) else {field.alias or name for name, field in fields}
+    return next((f"<{name}>" for name in ("all", "any", "in", "eq") if name in names), None)
 
 
 AnyFilter = Annotated[

@@ -11,6 +11,7 @@ from app.engine import Engine
 from app.errors import NotFound
 from app.filters import check_names
 from app.openapi import ERRORS
+from app.routes.ids import ANY_ID
 from app.service import Service
 from app.wire import SimilarItem, SimilarItems, SimilarQuery
 from models.contract.ids import MAX_ID_LENGTH
@@ -18,7 +19,9 @@ from models.contract.ids import MAX_ID_LENGTH
 router = APIRouter(tags=["recommend"])
 
 
-@router.get("/items/{item_id:path}/similar", summary="Item to item", response_model=SimilarItems, responses=ERRORS)
+@router.get(
+    f"/items/{{item_id:{ANY_ID}}}/similar", summary="Item to item", response_model=SimilarItems, responses=ERRORS
+)
 async def get_similar(
     request: Request,
     item_id: Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH)],

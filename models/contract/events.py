@@ -43,7 +43,6 @@ def context_text(value: object) -> object:
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
 Time = Annotated[
     int,
-    Field(strict=True),
     BeforeValidator(parse_time),
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "format": "date-time"}]}),
 ]
@@ -60,7 +59,7 @@ ContextValue = Annotated[
 class Event(BaseModel):
     """Something a user did with an item."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     event_id: Id | None = Field(
         None, description="The caller's name for this event, unique for the user: with it, sending again is harmless"

@@ -8,12 +8,15 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from app.auth import ApiKey, hash_key
+from app.feature_store.keys import Keys, partition
 from app.main import create_app
 from app.service import Service
 from app.settings import Settings
 from export.write import write_bundle
+from models.contract.state import pack, unpack
 from models.contract.versions import write_active
 from tests.tiny_bundle import CREATED, tiny_content
 from tests.unit.app.conftest import running
@@ -52,6 +55,39 @@ async def test_an_event_moves_the_list_and_the_user_can_be_read_and_erased(servi
     }  # fmt: skip
     assert (await client.post("/recommend", json={"user_id": "u1", "k": 5})).json()["served_by"] == "popular"
     assert await stored(client, "u1") == 0
+
+
+async def test_seen_items_are_named_as_far_as_a_name_is_known(service: Started) -> None:
+    """The state keeps hashes: the bundle, the history and the stream name them, and the rest is counted."""
+    running_service, client = service
+    now_ms = running_service.now_ms()
+    events = [
+        {"user_id": "u5", "item_id": item, "event_type": "purchase", "time": now_ms - 5000 + 1000 * n}
+        for n, item in enumerate(("gone with its history", "i5", "not in any bundle"))
+    ]
+    await client.post("/events", json={"events": events})
+    keys = Keys(running_service.settings.redis_prefix)
+    url = running_service.settings.redis_url
+    assert url is not None
+    with redis.Redis.from_url(url, protocol=2) as store:
+        store.delete(keys.events(partition("u5")))  # as after an archive run
+        state = unpack(store.get(keys.state("u5")))
+        assert state is not None
+        last = replace(
+            state,
+            history_times_ms=state.history_times_ms[-1:],
+            history_hashes=state.history_hashes[-1:],
+            history_types=state.history_types[-1:],
+            history_id_lengths=state.history_id_lengths[-1:],
+            history_id_data=b"not in any bundle",
+        )
+        store.set(keys.state("u5"), pack(last))
+    seen = (await client.get("/users/u5")).json()["seen"]
+    assert seen["items"] == [
+        {"item_id": "i5", "time_ms": (now_ms - 4000) // 1000 * 1000},
+        {"item_id": "not in any bundle", "time_ms": (now_ms - 3000) // 1000 * 1000},
+    ]
+    assert (seen["count"], seen["unnamed"], seen["evicted"]) == (3, 1, False)
 
 
 async def test_an_event_keeps_the_clock_shift_of_the_bundle_that_took_it(settings: Settings, tmp_path: Path) -> None:
@@ -113,6 +149,8 @@ async def test_each_event_of_a_batch_is_judged_by_itself(service: Started) -> No
         (b'{"fields": ["colour"]}', 422, "invalid_request", ["fields"]),
         (b'{"filter": {"all": [{"field": "brand", "near": 1}]}}', 422, "invalid_request", ["filter.all[0]"]),
         (b'{"include_seen": 1}', 422, "invalid_request", ["include_seen"]),
+        (b'{"filter": {"field": "brand", "values": ["own"]}}', 422, "invalid_request", ["filter"]),
+        (b'{"context": {"": "mobile"}}', 422, "invalid_request", ["context"]),
     ],
 )
 async def test_hostile_bodies_get_a_4xx_that_names_the_field(
@@ -140,6 +178,11 @@ async def test_the_limits_themselves_are_accepted(service: Started) -> None:
             ["events[0].value"],
         ),
         (b'{"events": [{"user_id": "u3", "item_id": "i1", "event_type": "view", "when": 1}]}', 422, ["events[0].when"]),
+        (
+            b'{"events": [{"user_id": "u3", "item_id": "i1", "event_type": "view", "value": "3.99"}]}',
+            422,
+            ["events[0].value"],
+        ),
     ],
 )
 async def test_a_batch_that_breaks_the_schema_is_refused_whole_and_nothing_is_stored(
@@ -183,6 +226,7 @@ async def test_bodies_over_the_limit_are_refused_announced_or_streamed(service: 
         ("POST", "/bundles/20200101T000000Z-000000/activate", 404, "not_found", []),
         ("POST", "/bundles/rollback", 404, "not_found", []),
         ("GET", "/nothing", 404, "not_found", []),
+        ("GET", "/bundles/", 404, "not_found", []),
         ("DELETE", "/recommend", 405, "method_not_allowed", []),
     ],
 )
@@ -190,6 +234,20 @@ async def test_other_routes_refuse_in_the_same_form(
     service: Started, method: str, path: str, status: int, code: str, fields: list[str]
 ) -> None:
     assert problem(await service[1].request(method, path)) == (status, code, fields)
+
+
+async def test_a_line_break_in_an_id_is_part_of_it(service: Started) -> None:
+    """Erasing "u5\\n" leaves "u5" alone, and "u\\n6", which /events takes, can be read and erased."""
+    _, client = service
+    users = ("u5", "u5\n", "u\n6")
+    events = [{"user_id": user, "item_id": "i1", "event_type": "view"} for user in users]
+    assert (await client.post("/events", json={"events": events})).json()["accepted"] == 3
+    for path, user in (("/users/u5%0A", "u5\n"), ("/users/u%0A6", "u\n6")):
+        assert (await client.get(path)).json()["user_id"] == user
+        erased = (await client.delete(path)).json()
+        assert (erased["user_id"], erased["states"]) == (user, 1)
+    assert await stored(client, "u5") == 1
+    assert problem(await client.get("/items/i%0A1/similar")) == (404, "not_found", [])
 
 
 async def test_similar_items_are_the_neighbours_of_the_bundle(service: Started) -> None:
