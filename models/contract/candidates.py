@@ -20,6 +20,8 @@ NUM_RANKED = 200
 # Shares of the ranked candidates that a source other than the user vector may take, when seen items are wanted or not.
 QUOTAS = {True: {OWN_FREQUENT: 0.5, NEIGHBOURS: 0.1, POPULAR: 0.05}, False: {NEIGHBOURS: 0.2, POPULAR: 0.1}}
 
+REASON_ITEMS = 50  # newest distinct history items whose neighbours are looked through for a reason
+
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -105,20 +107,33 @@ def reasons(
 ) -> NDArray[np.int64]:
     """For each item the history item with the highest item-to-item similarity, int64 [n]; -1 below the threshold.
 
-    An item is no reason for itself. Of equally similar ones the newest wins.
+    A pair counts when either stands among the other's neighbours; the rows read are the items' own and those of the
+    newest REASON_ITEMS distinct history items. Of equally similar ones the newest wins. No item neighbours itself.
     """
     best = np.full(len(items), -1, np.int64)
     recent, _ = recent_distinct(history, len(history))
-    if not len(recent) or not len(items):
-        return best
-    order = np.argsort(recent)
-    rows = tables.neighbours[items]
-    slots = np.minimum(np.searchsorted(recent[order], rows), len(recent) - 1)
-    newest_rank = order[slots]
-    found = recent[newest_rank] == rows
-    similarity = np.where(found & (tables.similarity[items] >= threshold), tables.similarity[items], -1.0)
-    top = np.lexsort((newest_rank, -similarity), axis=1)[:, 0]
-    chosen = np.arange(len(items))
-    ok = similarity[chosen, top] > 0
-    best[ok] = rows[chosen, top][ok]
+    near = recent[:REASON_ITEMS]
+    position, newest_rank, similarity = _neighbours_among(items, recent, tables)
+    their_rank, their_position, their_similarity = _neighbours_among(near, items, tables)
+    position = np.concatenate([position, their_position])
+    newest_rank = np.concatenate([newest_rank, their_rank])
+    similarity = np.concatenate([similarity, their_similarity])
+    order = np.lexsort((newest_rank, -similarity, position))
+    order = order[(similarity[order] >= threshold) & (similarity[order] > 0)]
+    reasoned, first = np.unique(position[order], return_index=True)
+    best[reasoned] = recent[newest_rank[order[first]]]
     return best
+
+
+def _neighbours_among(
+    items: NDArray[np.int64], wanted: NDArray[np.int64], tables: ItemTables
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Each of the items' neighbours that is wanted: position in `items`, position in `wanted`, similarity, all [p]."""
+    if not len(wanted):
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+    near = tables.neighbours[items].ravel()  # [n * m]
+    order = np.argsort(wanted)
+    ascending = wanted[order].astype(near.dtype)  # of one type, or each search would convert all of `near`
+    slots = np.minimum(np.searchsorted(ascending, near), len(wanted) - 1)
+    cells = np.flatnonzero(ascending[slots] == near)
+    return cells // tables.neighbours.shape[1], order[slots[cells]], tables.similarity[items].ravel()[cells]

@@ -122,10 +122,12 @@ def test_fields_are_copied_as_they_stand_in_the_bundle(engine: Engine) -> None:
 def test_a_reason_names_the_most_similar_item_of_the_history_or_nothing(engine: Engine) -> None:
     bundle, seen = engine.bundle, ["i1", "i5", "i3"]
     history = [int(index) for index in bundle.items.item_indices(seen)]
+    rows = zip(bundle.neighbours.tolist(), bundle.neighbours_similarity.tolist(), strict=True)
+    tables = [dict(zip(near, similarity, strict=True)) for near, similarity in rows]
     for item in run(engine, bought(*seen), k=30)["items"]:
         row = int(bundle.items.item_indices([item["item_id"]])[0])
-        similar = dict(zip(bundle.neighbours[row].tolist(), bundle.neighbours_similarity[row].tolist(), strict=True))
-        known = {other: similar[other] for other in history if similar.get(other, 0.0) >= 0.05}
+        similar = {other: max(tables[row].get(other, 0.0), tables[other].get(row, 0.0)) for other in history}
+        known = {other: value for other, value in similar.items() if value >= 0.05}
         if known:
             best = bundle.items.item_id(max(known, key=lambda other: known[other]))
             assert item["reason"] == {"kind": "because_of", "item_id": best}

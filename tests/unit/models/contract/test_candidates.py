@@ -7,6 +7,7 @@ from models.contract.candidates import (
     NEIGHBOURS,
     OWN_FREQUENT,
     POPULAR,
+    REASON_ITEMS,
     SOURCES,
     USER_VECTOR,
     Candidates,
@@ -131,3 +132,40 @@ def test_the_reason_is_the_most_similar_item_of_the_history() -> None:
     assert reasons(wanted, told, table, threshold=0.05).tolist() == [2, 1, -1, -1, 1]
     assert reasons(wanted, EMPTY, table).tolist() == [-1] * 5
     assert reasons(wanted[:0], told, table).tolist() == []
+
+
+def test_a_reason_may_stand_in_the_history_items_row_alone() -> None:
+    """Item 5's own row is full of others; it stands in 1's row at 0.5 and in 2's at 0.25. Item 6 has 2 at 0.125 in its
+    own row and stands in 1's at 0.0625. Item 7 stands in 1's row below the threshold."""
+    table = tables(8, {5: [(0, 0.9), (3, 0.8), (4, 0.7)], 1: [(5, 0.5), (6, 0.0625), (7, 0.04)], 2: [(5, 0.25)]})
+    table.neighbours[6, 0], table.similarity[6, 0] = 2, 0.125
+    assert reasons(np.array([5, 6, 7]), history([1, 2], [2, 1]), table, threshold=0.05).tolist() == [1, 2, -1]
+
+
+def test_the_rows_of_the_newest_history_items_alone_are_looked_through() -> None:
+    num = REASON_ITEMS + 1
+    table = tables(num + 2, {0: [(num, 0.9)], 1: [(num + 1, 0.9)]})
+    told = history(list(range(num)), list(range(num, 0, -1)))
+    assert reasons(np.array([num, num + 1]), told, table).tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_reasons_agree_with_a_look_at_every_pair(seed: int) -> None:
+    """Similarities of a grid of four, so that many are equal."""
+    rng = np.random.default_rng(seed)
+    table = tables(30, {n: [] for n in range(30)})
+    for item in range(30):
+        table.neighbours[item] = rng.choice(np.delete(np.arange(30), item), 3, replace=False)
+        table.similarity[item] = np.sort(rng.integers(0, 4, 3) / 4)[::-1]
+    told = history(rng.integers(0, 30, 12).tolist(), sorted(rng.integers(1, 99, 12).tolist(), reverse=True))
+    newest_first = list(dict.fromkeys(told.items[::-1].tolist()))
+    items = rng.permutation(30)
+
+    def similarity(one: int, other: int) -> float:
+        return max(table.similarity[a][table.neighbours[a] == b].sum() for a, b in ((one, other), (other, one)))
+
+    expected = []
+    for item in items.tolist():
+        best = max(newest_first, key=lambda other: similarity(item, other))  # the first of equals, so the newest
+        expected.append(best if similarity(item, best) >= 0.5 else -1)
+    assert reasons(items, told, table, threshold=0.5).tolist() == expected
