@@ -1,5 +1,6 @@
 """Filters: what they let through, and that they agree with a comparison of each item in plain Python."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -7,18 +8,20 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from app.errors import InvalidRequest, invalid
-from app.filters import Columns, MaskCache, allowed_items, check_filter, filter_mask
+from app.filters import Columns, MaskCache, allowed_items, check_filter, filter_mask, index_columns
 from app.query import Filter, Node
 
 READER: TypeAdapter[Node] = TypeAdapter(Filter)
-COLUMNS: Columns = {
+STORED: dict[str, tuple[NDArray[np.int32], list[Any]]] = {
     "brand": (np.array([0, 1, -1, 0], np.int32), ["own", "national"]),
     "organic": (np.array([0, 1, 0, 1], np.int32), [False, True]),
     "aisle": (np.array([0, 1, 2, -1], np.int32), [1, 2.5, "1"]),
 }
+COLUMNS: Columns = index_columns(STORED)
 VALUES: dict[str, list[Any]] = {
     "brand": ["own", "national", None, "own"],
     "organic": [False, True, False, True],
@@ -141,11 +144,35 @@ def test_allowed_is_the_mask_without_what_was_removed() -> None:
 def test_the_cache_gives_the_same_mask_again_and_forgets_the_oldest_when_full() -> None:
     first, second, third = (read(f'{{"field": "brand", "eq": "{value}"}}') for value in ("own", "national", "x"))
     size = 4 + len(first.model_dump_json())
-    cache = MaskCache(COLUMNS, 2 * size + 5 + 5)  # "national" is 5 characters longer than "own"
+    cache = MaskCache(STORED, 2 * size + 5 + 5)  # "national" is 5 characters longer than "own"
     kept, dropped = cache.mask(first), cache.mask(second)
     assert cache.mask(first) is kept
     cache.mask(third)
     assert cache.mask(first) is kept
     assert cache.mask(second) is not dropped
     assert cache.mask(second).tolist() == dropped.tolist()
-    assert MaskCache(COLUMNS, 0).mask(first).tolist() == kept.tolist()
+    assert MaskCache(STORED, 0).mask(first).tolist() == kept.tolist()
+
+
+def test_a_filter_looks_its_values_up_and_does_not_go_through_the_columns() -> None:
+    """A column may have as many values as there are items, and one thread computes all requests."""
+
+    class Once(list[Any]):
+        walks = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            self.walks += 1
+            return super().__iter__()
+
+    values = Once(["own", "national", "none's"])
+    cache = MaskCache({"brand": (np.array([2, 1, -1, 0], np.int32), values)}, 0)
+    opening = values.walks
+    assert cache.mask(read('{"field": "brand", "in": ["national", "none\'s"]}')).tolist() == [True, True, False, False]
+    assert cache.mask(read('{"field": "brand", "eq": "own"}')).tolist() == [False, False, False, True]
+    assert values.walks == opening
+
+
+def test_values_that_are_equal_are_all_found() -> None:
+    """1 and 1.0 are one number, should a column hold both."""
+    columns = index_columns({"aisle": (np.array([0, 1, 2], np.int32), [1, 1.0, True])})
+    assert filter_mask(read('{"field": "aisle", "eq": 1}'), columns).tolist() == [True, True, False]
