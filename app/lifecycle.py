@@ -26,7 +26,16 @@ from app.workers import (
     write_status,
 )
 from models.contract.bundle import BundleError
-from models.contract.versions import bundle_path, list_bundles, previous_active, read_active, roll_back, write_active
+from models.contract.versions import (
+    ACTIVE,
+    bundle_path,
+    known_active,
+    list_bundles,
+    previous_active,
+    read_active,
+    roll_back,
+    write_active,
+)
 
 WATCH_EVERY_S = 0.1
 
@@ -71,16 +80,18 @@ class Lifecycle:
 
     def bundles(self) -> Bundles:
         folder = self._settings.bundles_dir
-        active, previous = read_active(folder), previous_active(folder)
+        active, previous = known_active(folder), previous_active(folder)
         listed = [BundleInfo(version=v, active=v == active, rollback=v == previous) for v in list_bundles(folder)]
         return Bundles(active=active, serving=self.current().version, bundles=listed)
 
     async def activate(self, version: str) -> Activation:
         """Serve this bundle from every worker. Raises NotFound, BundleRefused, ActivationBusy or ActivationFailed."""
-        folder = self._settings.bundles_dir
+        folder, before = self._settings.bundles_dir, self.current().version
         if version not in list_bundles(folder):
             raise NotFound(f"there is no bundle {version[:64]!r}; GET /bundles lists those there are")
-        return await self._change(version, lambda: write_active(folder, version), lambda: roll_back(folder))
+        # Without a whole pointer to the running bundle there is no history to go back by.
+        back = roll_back if known_active(folder) == before else lambda folder: write_active(folder, before)
+        return await self._change(version, lambda: write_active(folder, version), lambda: back(folder))
 
     async def rollback(self) -> Activation:
         """Serve the bundle that was active before the present one. Raises as `activate` does."""
@@ -96,11 +107,17 @@ class Lifecycle:
             async with self._loading:
                 try:
                     engine = before if version == before.version else await self._load(version)
-                    moved = read_active(folder) != version
+                except BundleError as error:
+                    raise refused(version, error) from error
+                moved = known_active(folder) != version
+                try:
                     if moved:
                         await asyncio.to_thread(write)
                 except BundleError as error:
                     raise refused(version, error) from error
+                except OSError as error:
+                    told = f"{ACTIVE} cannot be written: {error.strerror}"
+                    raise ActivationFailed(f"{told}; {before.version} stays active") from error
                 self._serve(engine, pointer_stamp(folder))
             failure = await self._confirmed()
             if failure is not None:

@@ -52,6 +52,13 @@ def read_active(bundles_dir: Path) -> str | None:
     return lines[0]
 
 
+def known_active(bundles_dir: Path) -> str | None:
+    """The active version; None as well where the pointer is damaged, for those who show it or are to replace it."""
+    with suppress(BundleError):
+        return read_active(bundles_dir)
+    return None
+
+
 def write_active(bundles_dir: Path, version: str) -> None:
     """Make `version` the active one and remember the one it replaces. Raises BundleError if it is not there.
 
@@ -59,19 +66,18 @@ def write_active(bundles_dir: Path, version: str) -> None:
     """
     if not bundle_path(bundles_dir, version).is_dir():
         raise BundleError(version, f"is not in {bundles_dir}")
-    with suppress(BundleError):  # a damaged pointer is replaced, there is nothing to remember
-        active = read_active(bundles_dir)
-        if active == version:
-            return
-        if active is not None:
-            _write_lines(bundles_dir / HISTORY, [*_history(bundles_dir, active), active][-MAX_HISTORY:])
+    active = known_active(bundles_dir)
+    if active == version:
+        return
+    if active is not None:  # a damaged pointer is replaced, there is nothing to remember
+        _write_lines(bundles_dir / HISTORY, [*_history(bundles_dir, active), active][-MAX_HISTORY:])
     _write_lines(bundles_dir / ACTIVE, [version])
 
 
 def previous_active(bundles_dir: Path) -> str | None:
     """The version a rollback would go to: the last one active before the present one that is still there."""
     present = set(list_bundles(bundles_dir))
-    return next((v for v in reversed(_history(bundles_dir, read_active(bundles_dir))) if v in present), None)
+    return next((v for v in reversed(_history(bundles_dir, known_active(bundles_dir))) if v in present), None)
 
 
 def roll_back(bundles_dir: Path) -> str:
@@ -82,7 +88,7 @@ def roll_back(bundles_dir: Path) -> str:
     version = previous_active(bundles_dir)
     if version is None:
         raise BundleError(HISTORY, "names no earlier bundle that is still there; activate a version by name")
-    remaining = _history(bundles_dir, read_active(bundles_dir))
+    remaining = _history(bundles_dir, known_active(bundles_dir))
     while remaining.pop() != version:
         pass
     _write_lines(bundles_dir / ACTIVE, [version])
@@ -106,6 +112,8 @@ def _read_lines(path: Path) -> list[str]:
         return path.read_text("utf-8", "replace").split()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise BundleError(path.name, f"cannot be read: {error.strerror}") from error
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

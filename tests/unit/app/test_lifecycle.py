@@ -76,6 +76,35 @@ async def test_a_pointer_to_a_damaged_bundle_is_reported_and_not_followed(servic
     assert status.error.startswith("neighbours.npy")
 
 
+async def test_a_damaged_pointer_is_replaced_by_activating_and_by_rolling_back(
+    service: Started, made_bundles: Made
+) -> None:
+    found, client = service
+    folder, (first, second, third) = found.settings.bundles_dir, made_bundles[1]
+    await client.post(f"/bundles/{second}/activate")
+    (folder / "ACTIVE").write_text("garbage\n")
+    listed = (await client.get("/bundles")).json()
+    assert (listed["active"], listed["serving"]) == (None, second)
+    assert (await client.post(f"/bundles/{third}/activate")).json()["active"] == third == read_active(folder)
+    (folder / "ACTIVE").write_text("garbage\n")
+    assert (await client.post("/bundles/rollback")).json()["active"] == first == read_active(folder)
+
+
+async def test_a_pointer_that_cannot_be_written_is_told_and_the_running_bundle_stays(
+    service: Started, made_bundles: Made
+) -> None:
+    """As on a volume that is mounted read-only; here a folder stands in the way, which stops root too."""
+    found, client = service
+    first, second, _ = made_bundles[1]
+    (found.settings.bundles_dir / "ACTIVE").unlink()
+    (found.settings.bundles_dir / "ACTIVE").mkdir()
+    assert (await client.get("/bundles")).json()["active"] is None
+    answer = await client.post(f"/bundles/{second}/activate")
+    assert problem(answer) == (503, "activation_failed", [])
+    assert answer.json()["error"]["message"] == f"ACTIVE cannot be written: Is a directory; {first} stays active"
+    assert (await client.post("/recommend", json={})).json()["bundle"] == first
+
+
 def another_worker(service: Service, version: str, pointer: str, error: str | None = None) -> None:
     """The status of a second live worker, under the process id of the one that runs the tests' parent."""
     write_status(service.settings.run_dir, WorkerStatus(1, os.getppid(), pointer, version, error))

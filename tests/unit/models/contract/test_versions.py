@@ -9,6 +9,7 @@ from models.contract.manifest import BundleError
 from models.contract.versions import (
     bundle_path,
     bundle_version,
+    known_active,
     list_bundles,
     previous_active,
     read_active,
@@ -100,6 +101,22 @@ def test_a_damaged_pointer_is_named_and_can_be_replaced(folder: Path, text: str)
         read_active(folder)
     write_active(folder, B)
     assert read_active(folder) == B
+
+
+def test_a_rollback_from_a_damaged_pointer_goes_to_the_last_version_that_was_left(folder: Path) -> None:
+    for version in (A, B, C):
+        write_active(folder, version)
+    (folder / "ACTIVE").write_text("../x\n")
+    assert known_active(folder) is None
+    assert previous_active(folder) == B
+    assert roll_back(folder) == B
+    assert (read_active(folder), previous_active(folder)) == (B, A)
+
+
+def test_a_pointer_that_cannot_be_read_is_named(folder: Path) -> None:
+    (folder / "ACTIVE").mkdir()
+    with pytest.raises(BundleError, match="ACTIVE: cannot be read: Is a directory"):
+        read_active(folder)
 
 
 def test_a_stop_between_the_two_files_loses_nothing(folder: Path) -> None:
