@@ -20,7 +20,7 @@ from app.recommender import Recommender
 from app.settings import Settings
 from app.wire import Recommendation, RecommendRequest
 from export.offline import BundleSystem
-from models.contract.state import Limits, pack
+from models.contract.state import pack
 from models.data.dataset import Dataset
 from models.states import UserStates
 from models.targets import MODES, Mode
@@ -74,13 +74,13 @@ def check_parity(dataset: Dataset, bundle: Path, system: BundleSystem, users: ND
 @contextmanager
 def _store_url(dataset: Dataset, users: Sequence[int], before_ms: int, shift_ms: int) -> Iterator[str]:
     """A feature store of its own with these users as of before_ms."""
-    states, limits = UserStates(dataset, shift_ms), Limits.of(dataset.schema)
+    states = UserStates(dataset, shift_ms)
 
     def packed(start: int) -> Iterator[tuple[str, bytes]]:
         return ((dataset.user_ids[user].decode(), pack(states.at(user, before_ms, TAG))) for user in users[start:])
 
     with TemporaryDirectory() as folder, EmbeddedRedis(Path(folder)) as redis:
-        load_states(redis.url, LoadJob(packed, len(users), TAG, before_ms + shift_ms, limits))
+        load_states(redis.url, LoadJob(packed, len(users), TAG, before_ms + shift_ms, dataset.schema))
         yield redis.url
 
 
