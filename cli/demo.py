@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.options import DATA_DIR, DataDir, Threads, reported
+from cli.redis_options import PREFIX, RedisCluster, RedisPrefix, RedisUrl, redis_address
 
 if TYPE_CHECKING:
     from models.data.config import Config
@@ -40,6 +41,9 @@ def demo(
     data_dir: DataDir = DATA_DIR,
     serve: Annotated[bool, typer.Option(help="Serve at the end.")] = True,
     threads: Threads = None,
+    redis_url: RedisUrl = None,
+    redis_cluster: RedisCluster = False,
+    redis_prefix: RedisPrefix = PREFIX,
 ) -> None:
     """Prepare, train, export, load and serve The Complete Journey, a year of grocery purchases of 2,469 households.
 
@@ -58,9 +62,13 @@ def demo(
     kinds = (DataError, CheckpointError, BundleError, GateError, FeatureStoreError, ParityError, ValueError)
     with reported(*kinds):
         _run(preset, data_dir, threads)
+        _load(data_dir, redis_url, redis_prefix, redis_cluster)
     if serve:
         typer.echo(TRY.format(url=f"http://localhost:{port}"))
         arguments = ["serve", "--port", str(port), "--data-dir", str(data_dir)]
+        if redis_url:
+            os.environ["SHORTLIST_REDIS_URL"] = redis_url
+        os.environ |= {"SHORTLIST_REDIS_PREFIX": redis_prefix, "SHORTLIST_REDIS_CLUSTER": str(redis_cluster).lower()}
         # a new program in this process: the service does not carry what training loaded
         os.execv(sys.executable, [sys.executable, "-m", "cli.main", *arguments])
 
@@ -83,7 +91,6 @@ def _run(preset: Preset, data_dir: Path, threads: int | None) -> None:
     if preset == "full" and read_report(data_dir, key) is None:
         print_report(evaluate_test_bundle(dataset, data_dir), Console())
     _export_once(data_dir)
-    _load(data_dir)
 
 
 def _with_preset(config: "Config", preset: Preset) -> "Config":
@@ -107,16 +114,11 @@ def _export_once(data_dir: Path) -> None:
     activate_bundle(path)
 
 
-def _load(data_dir: Path) -> None:
-    from app.feature_store.embedded import embedded_url
+def _load(data_dir: Path, redis_url: str | None, prefix: str, cluster: bool) -> None:
     from cli.load import clock_shift_ms
     from cli.load_users import describe, load_users
     from models.data.dataset import load_dataset
 
-    redis_url = os.environ.get("SHORTLIST_REDIS_URL")
     dataset, shift = load_dataset(data_dir / "prepared"), clock_shift_ms(data_dir)
-    if redis_url:
-        typer.echo(describe(load_users(dataset, redis_url, shift_ms=shift)))
-        return
-    with embedded_url(data_dir / "redis") as url:
-        typer.echo(describe(load_users(dataset, url, shift_ms=shift)))
+    with redis_address(redis_url, data_dir) as url:
+        typer.echo(describe(load_users(dataset, url, shift_ms=shift, prefix=prefix, cluster=cluster)))
