@@ -6,7 +6,7 @@ between here and Redis is FeatureStoreUnavailable.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from app.feature_store.scripts import Call, Script, run
 from app.feature_store.user_export import describe_state, read_events
 from models.contract.events import Event, Refusal, refusal
 from models.contract.ids import hash_id, hash_name
+from models.contract.items import ItemTable
 from models.contract.schema import Schema
 from models.contract.state import UserState, unpack
 
@@ -44,7 +45,6 @@ class EventResult:
     time_ms: int
     code: str | None = None
     message: str | None = None
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +133,24 @@ class FeatureStore:
             await self._refresh_durability()
         return results
 
-    async def export_user(self, user_id: str, event_types: Sequence[str] = ()) -> dict[str, Any]:
-        """Everything that is stored of a user, as JSON types.  event_types: names that state hashes may stand for."""
-        with self._write_breaker.guard(*FAILURES):
-            async with asyncio.timeout(self._write_bound_s), self._write_slots:
-                raw = await self._writer.get(self._keys.state(user_id))
-                events = await read_events(self._writer, self._keys.events(partition(user_id)), user_id)
-        names = [*event_types, *(event["type"] for event in events)]
+    async def export_user(
+        self, user_id: str, event_types: Sequence[str] = (), items: ItemTable | None = None
+    ) -> dict[str, Any]:
+        """What Redis holds of a user's state and events, as JSON types; what was archived is in the archive.
+
+        event_types, items: names that hashes in the state may stand for.  Each call to Redis has the time of a write,
+        the whole takes as long as the stream of the user's partition is.
+        """
+        key, stream = self._keys.state(user_id), self._keys.events(partition(user_id))
+        last = await self._bounded(lambda: self._writer.xrevrange(stream, count=1))
+        end = last[0][0].decode() if last else "-"  # what comes in meanwhile must not keep the reading going
+        events = await read_events(
+            lambda start, count: self._bounded(lambda: self._writer.xrange(stream, start, end, count)), user_id
+        )
+        raw = await self._bounded(lambda: self._writer.get(key))
         state = unpack(raw) if isinstance(raw, bytes) else None
-        return {"user_id": user_id, **describe_state(state, names), "events": events}
+        types, ids = [*event_types, *(e["type"] for e in events)], [e["item"] for e in events]
+        return {"user_id": user_id, **describe_state(state, types, items, ids), "events": events}
 
     async def erase_user(self, user_id: str) -> ErasedUser:
         """Delete the user's state, event ids and stream entries; leave a tombstone for the archive and for `load`.
@@ -170,6 +179,11 @@ class FeatureStore:
     async def aclose(self) -> None:
         await self._reader.aclose()
         await self._writer.aclose()
+
+    async def _bounded(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        with self._write_breaker.guard(*FAILURES):
+            async with asyncio.timeout(self._write_bound_s), self._write_slots:
+                return await call()
 
     async def _write(self, script: Script, calls: Sequence[Call]) -> list[Any]:
         with self._write_breaker.guard(*FAILURES):

@@ -36,7 +36,7 @@ async def store_events(service: Service, raw: bytes) -> bytes:
             status=result.status,
             code=result.code,
             message=result.message,
-            warnings=[*result.warnings, *([UNKNOWN_ITEM] if missing and result.status != "refused" else [])],
+            warnings=[UNKNOWN_ITEM] if missing and result.status != "refused" else [],
         )
         for index, (result, missing) in enumerate(zip(results, np.asarray(unknown).tolist(), strict=True))
     ]

@@ -1,6 +1,7 @@
 """The feature store when Redis is absent, hung, restarted or holds something unexpected."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -209,11 +210,11 @@ async def test_export_names_everything_that_is_stored(redis_url: str, key_prefix
     store = await FeatureStore.connect(redis_url, settings, now_ms=lambda: NOW_MS)
     await store.apply([view("u", "i", event_id="e"), view("other", "x")], SCHEMA, NOW_MS)
     event = {"user": "u", "item": "i", "type": "view", "time_ms": NOW_MS, "event_id": "e", "context": {}}
-    unset = {"value": None, "recommendation_id": None, "position": None}
+    unset = {"value": None, "recommendation_id": None, "position": None, "clock_shift_ms": 0}
     assert await store.export_user("u") == {
         "user_id": "u",
         "history": [{"item_id": "i", "event_type": "view", "time_ms": NOW_MS}],
-        "seen": {"count": 0, "evicted": False},
+        "seen": {"count": 0, "evicted": False, "items": [], "unnamed": 0},
         "counts": [
             {"event_type": "view", "day_start_ms": None, "count": 1},
             {"event_type": "view", "day_start_ms": NOW_MS, "count": 1},
@@ -223,9 +224,33 @@ async def test_export_names_everything_that_is_stored(redis_url: str, key_prefix
     }
     erased = await store.erase_user("u")
     assert (erased.states, erased.event_ids, erased.stream_events) == (1, 1, 1)
-    empty = {"history": [], "seen": {"count": 0, "evicted": False}, "counts": [], "features": {}, "events": []}
+    nothing = {"count": 0, "evicted": False, "items": [], "unnamed": 0}
+    empty = {"history": [], "seen": nothing, "counts": [], "features": {}, "events": []}
     assert await store.export_user("u") == {"user_id": "u", **empty}
     assert (await store.export_user("other"))["history"] != []
+    await store.aclose()
+
+
+@pytest.mark.parametrize("num_others", [0, 1, 2, 3])
+async def test_a_stream_is_read_page_by_page_to_the_end_it_had(
+    redis_url: str, key_prefix: str, monkeypatch: pytest.MonkeyPatch, num_others: int
+) -> None:
+    """Two entries a page. With each entry that is parsed another comes in; nothing waits for those."""
+    monkeypatch.setattr("app.feature_store.user_export.PAGE", 2)
+    store = await FeatureStore.connect(redis_url, StoreSettings(prefix=key_prefix, write_timeout_s=5))
+    stream = Keys(key_prefix).events(partition("u"))
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        for _ in range(num_others):
+            client.xadd(stream, {"event": b'{"user":"another"}'})
+        await store.apply([view("u", "i"), view("u", "j")], SCHEMA, NOW_MS)
+
+        def parse_and_add(raw: bytes) -> object:
+            client.xadd(stream, {"event": raw})
+            return json.loads(raw)
+
+        monkeypatch.setattr("app.feature_store.user_export.orjson.loads", parse_and_add)
+        exported = await store.export_user("u")
+    assert [event["item"] for event in exported["events"]] == ["i", "j"]
     await store.aclose()
 
 
