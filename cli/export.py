@@ -85,7 +85,9 @@ def _check_flow(dataset: "Dataset", staged: Path, until_ms: int) -> None:
     from export.offline import BundleSystem, open_models
     from models.contract.bundle import open_bundle
 
-    users = np.unique(np.linspace(0, dataset.num_users - 1, min(FLOW_USERS, dataset.num_users)).astype(np.int64))
+    # those with a history: who has none gets the popular list from the service, and no place in the evaluation
+    known = np.unique(dataset.interactions.before(until_ms).user_index).astype(np.int64)
+    users = known[np.unique(np.linspace(0, len(known) - 1, min(FLOW_USERS, len(known))).astype(np.int64))]
     check_parity(dataset, staged, BundleSystem(open_models(dataset, open_bundle(staged)), until_ms, "ranking"), users)
 
 
