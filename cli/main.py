@@ -1,6 +1,7 @@
 """The `shortlist` command: each subcommand in a file of its own, which imports what it needs when it runs."""
 
 import os
+import sys
 
 import typer
 
@@ -29,7 +30,13 @@ app.add_typer(events, name="events")
 def main() -> None:
     # onnxruntime reports its use to Microsoft unless told not to before it is imported
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    app()
+    try:
+        app()
+    except OSError as error:  # a folder that may not be written, a full disk: the operator's to mend
+        if not error.strerror:
+            raise
+        typer.echo(": ".join(str(part) for part in (error.filename, error.strerror) if part), err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":
