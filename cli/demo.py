@@ -37,7 +37,7 @@ def demo(
     preset: Annotated[Preset, typer.Option(help="quick: minutes. full: the figures of the README, half an hour.")] = (
         "quick"
     ),
-    port: Annotated[int, typer.Option(help="TCP port of the service.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="TCP port of the service.")] = 8000,
     data_dir: DataDir = DATA_DIR,
     serve: Annotated[bool, typer.Option(help="Serve at the end.")] = True,
     threads: Threads = None,

@@ -53,3 +53,11 @@ def test_users_are_loaded_under_the_prefix_that_the_service_reads(
     assert (settings.redis_url, settings.redis_prefix, settings.redis_cluster) == (redis_url, key_prefix, False)
     with redis.Redis.from_url(redis_url, protocol=2) as client:
         assert len(client.keys(f"{key_prefix}:*:u:*")) == NUM_USERS
+
+
+def test_a_port_that_there_is_not_is_refused_before_anything_is_trained(tmp_path: Path, served: list[Settings]) -> None:
+    result = demo("--data-dir", tmp_path, "--port", 65_536)
+    assert result.exit_code == 2
+    assert "--port" in result.output
+    assert served == []
+    assert list(tmp_path.iterdir()) == []
