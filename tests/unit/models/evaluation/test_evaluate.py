@@ -101,7 +101,7 @@ def test_json_names_every_figure(report: Report) -> None:
     found = orjson.loads(report.to_json())
     assert list(found) == [
         *("fingerprint", "window", "start_ms", "end_ms", "num_items", "ks", "seed", "references", "sections"),
-        *("num_resamples", "confidence", "version"),
+        *("num_resamples", "confidence", "version", "training_key"),
     ]
     assert (found["ks"], found["start_ms"], found["version"]) == ([1, 2], 10 * DAY_MS, 1)
     section = found["sections"][0]
