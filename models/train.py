@@ -100,7 +100,7 @@ class _Stages:
         window = Window("ranker", start, start + self._window_ms())
         mode: Mode = "all" if self.options.repeat_weight else "new"
         validate = validator(self.dataset, window, mode, self.options.history_length)
-        run = Fit(RETRIEVAL, self.key, start, self.options.max_steps, self.folder, validate=validate)
+        run = Fit(RETRIEVAL, self.key, start, self.options.max_steps, self._checkpoint(RETRIEVAL), validate=validate)
         model = fit(self.dataset, self.options, run, self.log)
         self._finish(RETRIEVAL, checkpoint.weights(model), {})
 
@@ -113,7 +113,9 @@ class _Stages:
             [(start, start + length) for start in starts], "ranker samples", self.options.ranker_negatives
         )
         valid_samples = self._samples([(splits.valid_start_ms, splits.test_start_ms)], "validation samples", 0)
-        fitted = fit_ranker(self.dataset, train_samples, valid_samples, self.options, self.log)
+        fitted = fit_ranker(
+            self.dataset, train_samples, valid_samples, self.options, self.log, self._checkpoint(RANKER), self.key
+        )
         figures = {"ndcg@10": fitted.validation, "retrieval_ndcg@10": fitted.validation_retrieval}
         self._finish(RANKER, checkpoint.weights(fitted.model), figures)
 
@@ -123,7 +125,7 @@ class _Stages:
             return
         weights, _ = self.result(after)
         if steps := int(self.options.refit_share * self.options.max_steps):
-            run = Fit(stage, self.key, until_ms, steps, self.folder, weights=weights)
+            run = Fit(stage, self.key, until_ms, steps, self._checkpoint(stage), weights=weights)
             weights = checkpoint.weights(fit(self.dataset, self.options, run, self.log))
         self._finish(stage, weights, {})
 
@@ -160,4 +162,7 @@ class _Stages:
 
     def _finish(self, stage: str, weights: dict[str, NDArray[Any]], figures: dict[str, float]) -> None:
         checkpoint.save(self.folder / f"{stage}.npz", weights, {"key": self.key, "figures": figures})
-        (self.folder / f"{stage}.checkpoint.npz").unlink(missing_ok=True)
+        self._checkpoint(stage).unlink(missing_ok=True)
+
+    def _checkpoint(self, stage: str) -> Path:
+        return self.folder / f"{stage}.checkpoint.npz"

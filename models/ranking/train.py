@@ -1,7 +1,7 @@
 """Training of the ranker on candidate lists: log-loss, early stopping on the order of the validation lists."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from models import checkpoint, metrics
+from models import metrics
 from models.contract.features import cross_names, user_numeric_names
 from models.data.config import TrainSection
 from models.data.dataset import Dataset
@@ -17,8 +17,10 @@ from models.item_stats import NAMES
 from models.ranking.deepfm import DeepFm, DeepFmConfig, RankerInputs
 from models.ranking.samples import RankerSamples
 from models.run_log import RunLog
+from models.training_state import TrainingState, seed_step
 
 VALIDATIONS_PER_EPOCH = 2
+SAVE_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,44 +46,53 @@ def build_ranker(dataset: Dataset, options: TrainSection) -> DeepFm:
 
 
 def fit_ranker(
-    dataset: Dataset, train: RankerSamples, valid: RankerSamples, options: TrainSection, log: RunLog
+    dataset: Dataset,
+    train: RankerSamples,
+    valid: RankerSamples,
+    options: TrainSection,
+    log: RunLog,
+    path: Path,
+    key: str,
 ) -> RankerFit:
-    """The ranker with its best weights, in evaluation mode."""
+    """The ranker with its best weights, in evaluation mode.
+
+    path, key: of the checkpoint, see TrainingState. The samples must be those that the checkpoint was made with.
+    """
     model = build_ranker(dataset, options)
     start_from_retrieval(model, cross_names(dataset.schema), float(train.labels.mean()))
     categories = torch.from_numpy(np.array(dataset.item_categorical, np.int64))
     optimizer = torch.optim.AdamW(model.parameters(), options.ranker_learning_rate, weight_decay=1e-5)
+    state = TrainingState(path, key, model, optimizer)
+    state.resume()
     per_epoch = -(-len(train) // options.ranker_batch_size)
     steps = options.ranker_epochs * per_epoch
     every = max(1, per_epoch // VALIDATIONS_PER_EPOCH)
-    log.start("ranker", steps)
-    best, best_weights, since_best = -np.inf, checkpoint.weights(model), 0
-    rng = np.random.default_rng(options.seed)
-    for step, lists in enumerate(_batches(len(train), options.ranker_batch_size, options.ranker_epochs, rng), 1):
+    log.start("ranker", steps, state.step)
+    while state.step < steps and state.since_best < options.patience:
+        lists = _batch(len(train), options, *divmod(state.step, per_epoch))
+        seed_step(options.seed, state.step)
         model.train()
         for group in optimizer.param_groups:
-            group["lr"] = options.ranker_learning_rate * max(0.02, 1.0 - step / steps)
+            group["lr"] = options.ranker_learning_rate * max(0.02, 1.0 - (state.step + 1) / steps)
         rows, row_list = _rows(train, lists)
         logits = _score(model, categories, train, lists, rows, row_list)
         loss = F.binary_cross_entropy_with_logits(logits, torch.from_numpy(train.labels[rows]))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        state.step += 1
         figures = {"loss": float(loss.detach())}
-        if step % every == 0 or step == steps:
-            found = list_ndcg(valid, predict(model, dataset, valid))
-            figures["validation"] = found
-            since_best = 0 if found > best else since_best + 1
-            if found > best:
-                best, best_weights = found, checkpoint.weights(model)
-        log.step("ranker", step, figures)
-        if since_best >= options.patience:
-            break
-    checkpoint.set_weights(model, best_weights)
+        if state.step % every == 0 or state.step == steps:
+            figures["validation"] = list_ndcg(valid, predict(model, dataset, valid))
+            state.judge(figures["validation"])
+        log.step("ranker", state.step, figures)
+        if state.step % SAVE_EVERY == 0:
+            state.save()
+    state.restore_best()
     model.eval()
     retrieval = list_ndcg(valid, valid.cross[:, cross_names(dataset.schema).index("retrieval_z")])
-    log.finish("ranker", f"validation NDCG@10 {best:.4f}, by retrieval score {retrieval:.4f}")
-    return RankerFit(model, float(best), retrieval)
+    log.finish("ranker", f"validation NDCG@10 {state.best:.4f}, by retrieval score {retrieval:.4f}")
+    return RankerFit(model, float(state.best), retrieval)
 
 
 @torch.no_grad()
@@ -120,10 +131,10 @@ def list_ndcg(samples: RankerSamples, scores: NDArray[np.float32], k: int = 10) 
     )
 
 
-def _batches(num_lists: int, size: int, epochs: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    for _ in range(epochs):
-        order = rng.permutation(num_lists)
-        yield from (order[start : start + size] for start in range(0, num_lists, size))
+def _batch(num_lists: int, options: TrainSection, epoch: int, number: int) -> NDArray[np.int64]:
+    """The lists of one step: a slice of the epoch's own random order."""
+    order = np.random.default_rng([options.seed, epoch]).permutation(num_lists)
+    return order[number * options.ranker_batch_size : (number + 1) * options.ranker_batch_size]
 
 
 def _rows(samples: RankerSamples, lists: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -19,6 +19,7 @@ from models.retrieval.batches import Batch, HistoryWindows
 from models.retrieval.sasrec import ItemInputs, SasRec, SasRecConfig
 from models.run_log import RunLog
 from models.sampling import Proposal
+from models.training_state import TrainingState, seed_step
 
 VALIDATIONS = 8  # a run looks at the validation users this often
 SAVE_EVERY = 100
@@ -30,15 +31,15 @@ MAX_GRADIENT = 5.0
 class Fit:
     """What one run is to do.  key: names its data and settings; a checkpoint with another key is not resumed.
 
-    steps: budget.  weights: to start from, None for a new model.  validate: figure to be maximised, None to run
-    through all steps.
+    steps: budget.  checkpoint: the file to go on from and to save to.  weights: to start from, None for a new model.
+    validate: figure to be maximised, None to run through all steps.
     """
 
     stage: str
     key: str
     until_ms: int
     steps: int
-    folder: Path
+    checkpoint: Path
     weights: dict[str, NDArray[Any]] | None = None
     validate: Callable[[SasRec], float] | None = None
 
@@ -72,9 +73,7 @@ def fit(dataset: Dataset, options: TrainSection, run: Fit, log: RunLog) -> SasRe
     windows = HistoryWindows(past, options.history_length, options.horizon_days, options.repeat_weight)
     sold = popularity(past, dataset.num_items, run.until_ms)
     proposal = Proposal.of_popularity(sold, options.negatives_power)
-    loop = _Loop(model, windows, proposal, options, run, log)
-    loop.resume()
-    loop.run_all()
+    _Loop(model, windows, proposal, options, run, log).run_all()
     model.eval()
     return model
 
@@ -88,36 +87,35 @@ class _Loop:
         self.optimizer = torch.optim.AdamW(model.parameters(), options.learning_rate, weight_decay=0.0)
         self.per_epoch = -(-len(windows) // options.batch_size)
         self.steps = min(run.steps, options.max_epochs * self.per_epoch)
-        self.step, self.best, self.since_best = 0, -np.inf, 0
-        self.best_weights = checkpoint.weights(model)
-        self.path = run.folder / f"{run.stage}.checkpoint.npz"
+        self.state = TrainingState(run.checkpoint, run.key, model, self.optimizer)
 
     def run_all(self) -> None:
-        run, per_epoch, every = self.run, self.per_epoch, max(1, self.steps // VALIDATIONS)
-        self.log.start(run.stage, self.steps, self.step)
-        while self.step < self.steps and self.since_best < self.options.patience:
-            epoch, position = divmod(self.step, per_epoch)
-            # seeds are of the epoch and the step, so that a resumed run draws what an uninterrupted one would
+        run, state, every = self.run, self.state, max(1, self.steps // VALIDATIONS)
+        state.resume()
+        self.log.start(run.stage, self.steps, state.step)
+        while not self._over():
+            epoch, position = divmod(state.step, self.per_epoch)
             order = self.windows.epoch(self.options.batch_size, np.random.default_rng([self.options.seed, epoch]))
             for ends in order[position:]:
                 figures = {"loss": self._learn(ends)}
-                self.step += 1
-                if run.validate is not None and self.step % every == 0:
+                state.step += 1
+                if run.validate is not None and state.step % every == 0:
                     figures["validation"] = self._validate(run.validate)
-                self.log.step(run.stage, self.step, figures)
-                if self.step % SAVE_EVERY == 0:
-                    self._save()
-                if self.step >= self.steps or self.since_best >= self.options.patience:
+                self.log.step(run.stage, state.step, figures)
+                if state.step % SAVE_EVERY == 0:
+                    state.save()
+                if self._over():
                     break
-        if run.validate is not None:
-            checkpoint.set_weights(self.model, self.best_weights)
-        self._save()
-        best = f", best validation {self.best:.4f}" if run.validate is not None else ""
-        self.log.finish(run.stage, f"{self.step} steps{best}")
+        state.restore_best()
+        best = f", best validation {state.best:.4f}" if run.validate is not None else ""
+        self.log.finish(run.stage, f"{state.step} steps{best}")
+
+    def _over(self) -> bool:
+        return self.state.step >= self.steps or self.state.since_best >= self.options.patience
 
     def _learn(self, ends: NDArray[np.int64]) -> float:
-        rng = np.random.default_rng([self.options.seed, 1, self.step])
-        torch.manual_seed(hash((self.options.seed, self.step)) % 2**63)
+        rng = np.random.default_rng([self.options.seed, 1, self.state.step])
+        seed_step(self.options.seed, self.state.step)
         batch = self.windows.batch(ends, rng)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
@@ -131,48 +129,16 @@ class _Loop:
 
     def _rate(self) -> float:
         """Linear warm-up, then linearly down to a fiftieth."""
-        warm = min(1.0, (self.step + 1) / min(WARM_UP, 1 + self.steps // 10))
-        return self.options.learning_rate * warm * max(0.02, 1.0 - self.step / self.steps)
+        step = self.state.step
+        warm = min(1.0, (step + 1) / min(WARM_UP, 1 + self.steps // 10))
+        return self.options.learning_rate * warm * max(0.02, 1.0 - step / self.steps)
 
     def _validate(self, validate: Callable[[SasRec], float]) -> float:
         self.model.eval()
         with torch.inference_mode():
             found = validate(self.model)
-        if found > self.best:
-            self.best, self.since_best, self.best_weights = found, 0, checkpoint.weights(self.model)
-        else:
-            self.since_best += 1
+        self.state.judge(found)
         return found
-
-    def _save(self) -> None:
-        parts = {
-            "weights": checkpoint.weights(self.model),
-            "best": self.best_weights if self.run.validate is not None else {},
-            "optimizer": checkpoint.optimizer_arrays(self.optimizer),
-        }
-        arrays = {f"{part}:{name}": array for part, named in parts.items() for name, array in named.items()}
-        best = float(self.best) if np.isfinite(self.best) else None
-        checkpoint.save(
-            self.path,
-            arrays,
-            {"key": self.run.key, "step": self.step, "best": best, "since_best": self.since_best},
-        )
-
-    def resume(self) -> None:
-        if not self.path.exists():
-            return
-        arrays, header = checkpoint.load(self.path)
-        if header["key"] != self.run.key:
-            return
-        parts: dict[str, dict[str, NDArray[Any]]] = {"weights": {}, "best": {}, "optimizer": {}}
-        for name, array in arrays.items():
-            part, _, rest = name.partition(":")
-            parts[part][rest] = array
-        checkpoint.set_weights(self.model, parts["weights"])
-        checkpoint.set_optimizer(self.optimizer, parts["optimizer"])
-        self.best_weights = parts["best"] or self.best_weights
-        self.step, self.since_best = header["step"], header["since_best"]
-        self.best = header["best"] if header["best"] is not None else -np.inf
 
 
 def batch_loss(

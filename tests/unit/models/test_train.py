@@ -14,6 +14,7 @@ from models import checkpoint
 from models.data.config import TrainSection, load_config
 from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
+from models.ranking import train as ranker_training
 from models.retrieval import train as retrieval_training
 from models.retrieval.sasrec import SasRec
 from models.run_log import Silent
@@ -125,7 +126,7 @@ def test_without_a_refit_the_later_stages_take_the_weights_over(dataset: Dataset
 
 @pytest.mark.parametrize(
     ("stage", "stop_after", "first_step"),
-    [(RETRIEVAL, 17, 16), (RANKER, 3, 1), (RETRIEVAL_LAST, 8, 6)],
+    [(RETRIEVAL, 17, 16), (RANKER, 7, 6), (RETRIEVAL_LAST, 8, 6)],
 )
 def test_interrupted_and_run_again_it_ends_with_the_same_weights(
     dataset: Dataset,
@@ -138,6 +139,7 @@ def test_interrupted_and_run_again_it_ends_with_the_same_weights(
 ) -> None:
     """Saved every fifth step, it goes on behind the last saved one, and repeats no finished stage."""
     monkeypatch.setattr(retrieval_training, "SAVE_EVERY", 5)
+    monkeypatch.setattr(ranker_training, "SAVE_EVERY", 5)
     for done in STAGES[: STAGES.index(stage)]:
         (tmp_path / f"{done}.npz").write_bytes((folder / f"{done}.npz").read_bytes())
     with pytest.raises(KeyboardInterrupt):
@@ -199,7 +201,7 @@ def test_it_stops_when_validation_gains_no_more_and_keeps_the_best(dataset: Data
         return next(figures)
 
     options, log = OPTIONS.model_copy(update={"patience": 2}), Recorder()
-    run = retrieval_training.Fit("x", "key", dataset.splits.valid_start_ms, 24, tmp_path, validate=validate)
+    run = retrieval_training.Fit("x", "key", dataset.splits.valid_start_ms, 24, tmp_path / "x.npz", validate=validate)
     model = retrieval_training.fit(dataset, options, run, log)
     assert log.steps["x"][-1] == 12
     assert log.notes["x"] == "12 steps, best validation 2.0000"
