@@ -38,9 +38,6 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.items)
 
-    def keep(self, mask: NDArray[np.bool_]) -> "Candidates":
-        return Candidates(self.items[mask], self.scores[mask], self.sources[mask])
-
     def take(self, order: NDArray[np.int64]) -> "Candidates":
         return Candidates(self.items[order], self.scores[order], self.sources[order])
 

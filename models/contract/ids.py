@@ -6,14 +6,9 @@ ranks of the sorted hashes: the sorted array is the whole lookup table, and it c
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import NewType
 
 import numpy as np
 from numpy.typing import NDArray
-
-UserId = NewType("UserId", str)
-ItemId = NewType("ItemId", str)
-ItemIndex = NewType("ItemIndex", int)
 
 MAX_ID_LENGTH = 128
 

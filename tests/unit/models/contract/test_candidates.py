@@ -106,10 +106,8 @@ def test_without_a_user_vector_every_score_is_zero() -> None:
     assert (found.items.tolist(), found.scores.tolist()) == ([2, 0], [0, 0])
 
 
-def test_candidates_are_kept_and_ordered_together() -> None:
+def test_candidates_are_ordered_together() -> None:
     found = Candidates(np.array([4, 5, 6]), np.array([1, 2, 3], np.float32), np.array([0, 1, 2], np.uint8))
-    kept = found.keep(np.array([True, False, True]))
-    assert (kept.items.tolist(), kept.scores.tolist(), kept.sources.tolist()) == ([4, 6], [1, 3], [0, 2])
     turned = found.take(np.array([2, 0]))
     assert (turned.items.tolist(), turned.scores.tolist(), turned.sources.tolist()) == ([6, 4], [3, 1], [2, 0])
 
