@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     )
     max_batch: int = Field(default=16, ge=1, le=256, description="requests the compute thread takes at once")
     redis_read_timeout_ms: int = Field(default=30, ge=1, le=10_000, description="for the one read of a request, ms")
-    redis_write_timeout_ms: int = Field(default=1_000, ge=1, le=60_000, description="for events, ms")
+    redis_write_timeout_ms: int = Field(
+        default=3_000, ge=1, le=60_000, description="for events, which may wait for the disk, ms"
+    )
     filter_cache_mb: int = Field(default=32, ge=0, le=4_096, description="memory for filter masks per worker, MiB")
     reason_threshold: float = Field(
         default=0.05,

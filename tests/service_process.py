@@ -37,7 +37,8 @@ def environment(data_dir: Path, **settings: object) -> dict[str, str]:
     """This process's environment with these settings alone, a short drain, and patience with Redis: tests share the
     machine."""
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("SHORTLIST_")}
-    values = {"data_dir": data_dir, "port": 0, "drain_s": 0.1, "redis_read_timeout_ms": 300, **settings}
+    patience = {"redis_read_timeout_ms": 300, "redis_write_timeout_ms": 5_000}
+    values = {"data_dir": data_dir, "port": 0, "drain_s": 0.1, **patience, **settings}
     return inherited | {f"SHORTLIST_{name.upper()}": str(value) for name, value in values.items()}
 
 

@@ -40,8 +40,9 @@ def recommend(service: RunningService, **body: Any) -> dict[str, Any]:
 
 def purchase(service: RunningService, user_id: str, items: list[str]) -> None:
     events = [{"user_id": user_id, "item_id": item, "event_type": "purchase"} for item in items]
-    answer = httpx.post(f"{service.url}/events", json={"events": events}, timeout=30).json()
-    assert answer["accepted"] == len(items), answer
+    answer = httpx.post(f"{service.url}/events", json={"events": events}, timeout=30)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["accepted"] == len(items), answer.text
 
 
 def systems(world: World, mode: str) -> dict[str, Any]:
