@@ -17,7 +17,7 @@ Preset = Literal["quick", "full"]
 
 # What a preset changes in the demo's [train] section: quick is for trying it out, full for the figures.
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"max_steps": 240, "ranker_windows": 1, "ranker_epochs": 2},
+    "quick": {"retrieval": {"max_steps": 240}, "ranker": {"windows": 1, "epochs": 2}},
     "full": {},
 }
 
@@ -94,7 +94,9 @@ def _run(preset: Preset, data_dir: Path, threads: int | None) -> None:
 
 
 def _with_preset(config: "Config", preset: Preset) -> "Config":
-    return config.model_copy(update={"train": config.train.model_copy(update=PRESETS[preset])})
+    train = config.train
+    parts = {name: getattr(train, name).model_copy(update=changes) for name, changes in PRESETS[preset].items()}
+    return config.model_copy(update={"train": train.model_copy(update=parts)})
 
 
 def _export_once(data_dir: Path) -> None:

@@ -8,7 +8,8 @@ import typer
 from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, Threads, reported
 
 if TYPE_CHECKING:
-    from models.data.config import Config, TrainSection
+    from models.data.config import Config
+    from models.options import TrainSection
 
 OPTIONS_FILE = "options.json"
 
@@ -53,7 +54,7 @@ def read_options(data_dir: Path) -> "TrainSection":
     from pydantic import ValidationError
 
     from models.checkpoint import CheckpointError
-    from models.data.config import TrainSection
+    from models.options import TrainSection
 
     path = data_dir / "train" / OPTIONS_FILE
     try:

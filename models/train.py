@@ -19,14 +19,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from models import checkpoint
-from models.data.config import TrainSection
 from models.data.dataset import Dataset
+from models.fitting import Fit
+from models.options import SasRecOptions, TrainSection
 from models.ranking.deepfm import DeepFm
 from models.ranking.samples import LabelWindow, RankerSamples, ranker_samples
 from models.ranking.train import build_ranker, fit_ranker
-from models.retrieval.sasrec import SasRec
+from models.retrieval.model import RetrievalModel
 from models.retrieval.snapshot import snapshot
-from models.retrieval.train import Fit, build_model, fit
+from models.retrieval.train import build_model, fit
 from models.retrieval.validate import validator
 from models.run_log import RunLog
 from models.targets import Mode, Window
@@ -42,7 +43,7 @@ class Trained:
     key: of the data and the settings.  figures: what validation said of the ranker.
     """
 
-    retrieval: SasRec
+    retrieval: RetrievalModel
     ranker: DeepFm
     until_ms: int
     key: str
@@ -85,7 +86,7 @@ class _Stages:
         self._log = log
         self.key = training_key(dataset, options)
         length = dataset.splits.test_start_ms - dataset.splits.valid_start_ms
-        newest = dataset.splits.valid_start_ms - (options.ranker_windows or sys.maxsize) * length
+        newest = dataset.splits.valid_start_ms - (options.ranker.windows or sys.maxsize) * length
         self.ranker_start_ms = max(dataset.splits.ranker_start_ms, newest)
 
     @property
@@ -98,9 +99,7 @@ class _Stages:
         if self._done(RETRIEVAL):
             return
         window = Window("ranker", start, start + self._window_ms())
-        mode: Mode = "all" if self.options.repeat_weight else "new"
-        validate = validator(self.dataset, window, mode, self.options.history_length)
-        run = Fit(RETRIEVAL, self.key, start, self.options.max_steps, self._checkpoint(RETRIEVAL), validate=validate)
+        run = self._fit(RETRIEVAL, start, validate=validator(self.dataset, window, self._mode(), self._length()))
         model = fit(self.dataset, self.options, run, self.log)
         self._finish(RETRIEVAL, checkpoint.weights(model), {})
 
@@ -110,7 +109,7 @@ class _Stages:
         splits, length = self.dataset.splits, self._window_ms()
         starts = range(self.ranker_start_ms, splits.valid_start_ms - length + 1, length)
         train_samples = self._samples(
-            [(start, start + length) for start in starts], "ranker samples", self.options.ranker_negatives
+            [(start, start + length) for start in starts], "ranker samples", self.options.ranker.negatives
         )
         valid_samples = self._samples([(splits.valid_start_ms, splits.test_start_ms)], "validation samples", 0)
         fitted = fit_ranker(
@@ -124,8 +123,8 @@ class _Stages:
         if self._done(stage):
             return
         weights, _ = self.result(after)
-        if steps := int(self.options.refit_share * self.options.max_steps):
-            run = Fit(stage, self.key, until_ms, steps, self._checkpoint(stage), weights=weights)
+        if self.options.refit_share:
+            run = self._fit(stage, until_ms, budget=self.options.refit_share, weights=weights)
             weights = checkpoint.weights(fit(self.dataset, self.options, run, self.log))
         self._finish(stage, weights, {})
 
@@ -147,6 +146,17 @@ class _Stages:
             checkpoint.set_weights(model, weights)
             label_windows.append(LabelWindow(start, end, snapshot(self.dataset, model, start)))
         return ranker_samples(self.dataset, label_windows, num_sampled, self.options.seed, self.log, stage)
+
+    def _fit(self, stage: str, until_ms: int, **more: Any) -> Fit:
+        return Fit(stage, self.key, self.options.seed, until_ms, self._checkpoint(stage), **more)
+
+    def _mode(self) -> Mode:
+        """What retrieval is validated on: a model that is not taught repeats is not asked for them."""
+        retrieval = self.options.retrieval
+        return "all" if isinstance(retrieval, SasRecOptions) and retrieval.repeat_weight else "new"
+
+    def _length(self) -> int:
+        return self.options.retrieval.history_length
 
     def _window_ms(self) -> int:
         return self.dataset.splits.test_start_ms - self.dataset.splits.valid_start_ms

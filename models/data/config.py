@@ -4,18 +4,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from models.data.config_errors import describe
 from models.data.errors import ConfigError
+from models.options import TrainSection
+from models.section import Section
 
 # A column's name becomes a file's name in the prepared dataset and a field's name in the API.
 ColumnName = Annotated[str, Field(pattern=r"^\w[\w .-]*$", max_length=64)]
 EventType = Annotated[str, Field(min_length=1, max_length=64)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class CategoricalColumn(Section):
@@ -58,7 +56,7 @@ class InteractionsSection(Section):
 class ItemsSection(Section):
     path: str = Field(min_length=1)
     item_id: ColumnName = "item_id"
-    features: list[FeatureColumn] = []
+    features: list[FeatureColumn] = Field(default=[])
     returned: list[ColumnName] = Field(default=[], description="columns that `fields` of a request may ask for")
     filterable: list[ColumnName] = Field(default=[], description="columns that `filter` of a request may name")
     affinity: list[ColumnName] = Field(
@@ -69,7 +67,7 @@ class ItemsSection(Section):
 class UsersSection(Section):
     path: str = Field(min_length=1)
     user_id: ColumnName = "user_id"
-    features: list[FeatureColumn] = []
+    features: list[FeatureColumn] = Field(default=[])
 
 
 class FeaturesSection(Section):
@@ -107,60 +105,6 @@ class StateSection(Section):
     feature_ttl_days: float | None = Field(
         default=None, gt=0, description="age after which a user feature counts as missing"
     )
-
-
-class TrainSection(Section):
-    seed: int = Field(default=0, ge=0, description="of every random choice in training")
-    dim: int = Field(default=64, ge=4, le=1024, description="length of user and item vectors")
-    layers: int = Field(default=2, ge=1, le=12, description="Transformer layers of the user tower")
-    heads: int = Field(default=2, ge=1, le=16, description="attention heads; dim is a multiple of it")
-    history_length: int = Field(default=100, ge=1, le=4096, description="newest interactions that the user tower reads")
-    dropout: float = Field(default=0.2, ge=0, lt=1)
-    id_dropout: float = Field(
-        default=0.1, ge=0, lt=1, description="share of item ids hidden, so that features carry new items"
-    )
-    horizon_days: float = Field(
-        default=0.0, ge=0, description="a moment's target is drawn from this many days after it; 0 is the next items"
-    )
-    repeat_weight: float = Field(
-        default=1.0, ge=0, le=1, description="weight of a target that the user had before; 0 learns what is new to them"
-    )
-    moments: int = Field(default=24, ge=1, description="moments of each history that a step learns from")
-    negatives: int = Field(default=1024, ge=1, description="sampled items a step of the softmax")
-    negatives_power: float = Field(
-        default=0.75, ge=0, le=2, description="items are sampled by popularity to this power; 0 is uniformly"
-    )
-    batch_size: int = Field(default=64, ge=1, description="histories a step")
-    learning_rate: float = Field(default=2e-3, gt=0, le=1)
-    max_steps: int = Field(default=2000, ge=1, description="budget of the retrieval model")
-    max_epochs: int = Field(
-        default=40,
-        ge=1,
-        description="at most this often over all histories, whatever the budget: small data needs less",
-    )
-    refit_share: float = Field(
-        default=0.3,
-        ge=0,
-        le=1,
-        description="share of the budget to go on with when newer data is added; 0: only popularity and tables follow",
-    )
-    patience: int = Field(default=3, ge=1, description="validations without a gain before training stops")
-    ranker_windows: int | None = Field(
-        default=None, ge=1, description="newest ranker windows to learn from; all of split.ranker_windows if not given"
-    )
-    ranker_dim: int = Field(default=16, ge=1, le=256, description="length of the ranker's field vectors")
-    ranker_hidden: list[int] = Field(default=[128, 64], min_length=1, description="units of the ranker's layers")
-    ranker_dropout: float = Field(default=0.1, ge=0, lt=1)
-    ranker_learning_rate: float = Field(default=2e-3, gt=0, le=1)
-    ranker_batch_size: int = Field(default=24, ge=1, description="candidate lists a step")
-    ranker_epochs: int = Field(default=3, ge=1, description="at most this often over all candidate lists")
-    ranker_negatives: int = Field(default=10, ge=0, description="sampled items beside a list's candidates")
-
-    @model_validator(mode="after")
-    def _heads_divide_dim(self) -> Self:
-        if self.dim % self.heads:
-            raise ValueError(f"dim = {self.dim} is not a multiple of heads = {self.heads}")
-        return self
 
 
 class Config(Section):

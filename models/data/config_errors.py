@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -15,10 +15,17 @@ def describe(error: ValidationError, path: Path, model: type[BaseModel]) -> str:
 
 
 def _sentence(problem: ErrorDetails, model: type[BaseModel]) -> str:
-    names = [part for part in problem["loc"] if part not in ("categorical", "numeric")]
-    key = ".".join(str(part) for part in names)
+    key = ".".join(str(part) for part, _ in _walk(model, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{suggestion(str(problem['loc'][-1]), _siblings(model, problem['loc'][:-1]))}"
+        known = sorted(
+            {name for _, found in _walk(model, problem["loc"])[-1:] for m in found for name in m.model_fields}
+        )
+        return f"unknown key {key!r}{suggestion(str(problem['loc'][-1]), known)}"
+    if problem["type"] == "union_tag_invalid":
+        named, tags = problem["ctx"]["discriminator"].strip("'"), problem["ctx"]["expected_tags"].replace("'", "")
+        return (
+            f"{key}.{named}: {problem['ctx']['tag']!r} is unknown{suggestion(problem['ctx']['tag'], tags.split(', '))}"
+        )
     if problem["type"] == "missing":
         return f"{key} is missing"
     if problem["type"] == "value_error":
@@ -31,17 +38,30 @@ def suggestion(word: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"
 
 
-def _siblings(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Keys that the table at `loc` may have."""
-    found: list[type[BaseModel]] = [model]
+def _walk(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[tuple[int | str, list[type[BaseModel]]]]:
+    """The keys and positions of `loc`, each with the tables that may hold it; the names pydantic adds for the chosen
+    member of a union are left out."""
+    path, found = [], [model]
     for part in loc:
-        if part in ("categorical", "numeric"):  # pydantic names the chosen member of the union
-            found = [m for m in found if part in get_args(m.model_fields["kind"].annotation)]
-        elif isinstance(part, str):
+        chosen = [m for m in found if _tagged(m, part)]
+        if chosen and len(found) > 1:
+            found = chosen
+            continue
+        path.append((part, found))
+        if isinstance(part, str):
             found = [
                 inner for m in found if part in m.model_fields for inner in _models(m.model_fields[part].annotation)
             ]
-    return sorted({name for m in found for name in m.model_fields})
+    return path
+
+
+def _tagged(model: type[BaseModel], tag: int | str) -> bool:
+    """Whether this is the member of a union that the tag names."""
+    return any(
+        get_origin(field.annotation) is Literal and tag in get_args(field.annotation)
+        for name, field in model.model_fields.items()
+        if name in ("kind", "model")
+    )
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from models import metrics
 from models.contract.features import cross_names, user_numeric_names
-from models.data.config import TrainSection
 from models.data.dataset import Dataset
 from models.item_stats import NAMES
+from models.options import TrainSection
 from models.ranking.deepfm import DeepFm, DeepFmConfig, RankerInputs
 from models.ranking.samples import RankerSamples
 from models.run_log import RunLog
@@ -42,7 +42,7 @@ def build_ranker(dataset: Dataset, options: TrainSection) -> DeepFm:
         cross=len(cross_names(schema)),
     )
     torch.manual_seed(options.seed)
-    return DeepFm(inputs, DeepFmConfig(options.ranker_dim, tuple(options.ranker_hidden), options.ranker_dropout))
+    return DeepFm(inputs, DeepFmConfig(options.ranker.dim, tuple(options.ranker.hidden), options.ranker.dropout))
 
 
 def fit_ranker(
@@ -61,19 +61,21 @@ def fit_ranker(
     model = build_ranker(dataset, options)
     start_from_retrieval(model, cross_names(dataset.schema), float(train.labels.mean()))
     categories = torch.from_numpy(np.array(dataset.item_categorical, np.int64))
-    optimizer = torch.optim.AdamW(model.parameters(), options.ranker_learning_rate, weight_decay=1e-5)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), options.ranker.learning_rate, weight_decay=options.ranker.weight_decay
+    )
     state = TrainingState(path, key, model, optimizer)
     state.resume()
-    per_epoch = -(-len(train) // options.ranker_batch_size)
-    steps = options.ranker_epochs * per_epoch
+    per_epoch = -(-len(train) // options.ranker.batch_size)
+    steps = options.ranker.epochs * per_epoch
     every = max(1, per_epoch // VALIDATIONS_PER_EPOCH)
     log.start("ranker", steps, state.step)
-    while state.step < steps and state.since_best < options.patience:
+    while state.step < steps and state.since_best < options.ranker.patience:
         lists = _batch(len(train), options, *divmod(state.step, per_epoch))
         seed_step(options.seed, state.step)
         model.train()
         for group in optimizer.param_groups:
-            group["lr"] = options.ranker_learning_rate * max(0.02, 1.0 - (state.step + 1) / steps)
+            group["lr"] = options.ranker.learning_rate * max(0.02, 1.0 - (state.step + 1) / steps)
         rows, row_list = _rows(train, lists)
         logits = _score(model, categories, train, lists, rows, row_list)
         loss = F.binary_cross_entropy_with_logits(logits, torch.from_numpy(train.labels[rows]))
@@ -134,7 +136,7 @@ def list_ndcg(samples: RankerSamples, scores: NDArray[np.float32], k: int = 10) 
 def _batch(num_lists: int, options: TrainSection, epoch: int, number: int) -> NDArray[np.int64]:
     """The lists of one step: a slice of the epoch's own random order."""
     order = np.random.default_rng([options.seed, epoch]).permutation(num_lists)
-    return order[number * options.ranker_batch_size : (number + 1) * options.ranker_batch_size]
+    return order[number * options.ranker.batch_size : (number + 1) * options.ranker.batch_size]
 
 
 def _rows(samples: RankerSamples, lists: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.retrieval.model import RetrievalModel
+
 MAX_DISTANCE = 64  # set distances beyond share one bias
 
 
@@ -126,12 +128,13 @@ class Block(nn.Module):
         return out
 
 
-class SasRec(nn.Module):
+class SasRec(RetrievalModel):
     """history and set ordinals -> user vector. See `models.contract.history.tower_input` for the input."""
 
     def __init__(self, items: ItemInputs, config: SasRecConfig) -> None:
         super().__init__()
         self.config = config
+        self.history_length = config.history_length
         self.items = ItemEncoder(items, config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.start = nn.Parameter(torch.zeros(config.dim))  # what a query starts from when nothing came before
@@ -139,7 +142,7 @@ class SasRec(nn.Module):
         self.content_norm, self.norm = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, history: Tensor, set_ordinal: Tensor) -> Tensor:
+    def forward(self, history: Tensor, set_ordinal: Tensor, *user_features: Tensor) -> Tensor:
         """history int64 [B, L], item_index + 1 with 0 as padding; set_ordinal int64 [B, L] -> user vectors [B, d]."""
         now = torch.zeros_like(set_ordinal[:, :1])
         vectors: Tensor = self.user_vectors(history, set_ordinal, now)[:, 0]

@@ -9,7 +9,7 @@ from models.contract.features import ItemTables
 from models.data.dataset import Dataset
 from models.neighbours import item_neighbours
 from models.offline import Retrieval
-from models.retrieval.sasrec import SasRec
+from models.retrieval.model import RetrievalModel
 
 
 def affinity_table(dataset: Dataset) -> NDArray[np.int32]:
@@ -25,7 +25,7 @@ def item_tables(dataset: Dataset, at_ms: int) -> ItemTables:
     return ItemTables(neighbours, similarity, affinity_table(dataset))
 
 
-def snapshot(dataset: Dataset, model: SasRec, at_ms: int) -> Retrieval:
+def snapshot(dataset: Dataset, model: RetrievalModel, at_ms: int) -> Retrieval:
     """The model as candidate generation sees it; item-to-item neighbours and popularity know what came before at_ms."""
     model.eval()
 
@@ -38,7 +38,7 @@ def snapshot(dataset: Dataset, model: SasRec, at_ms: int) -> Retrieval:
         item_vectors = model.item_vectors().numpy()
     return Retrieval(
         tower=tower,
-        history_length=model.config.history_length,
+        history_length=model.history_length,
         item_hashes=np.asarray(dataset.item_hashes),
         item_vectors=item_vectors,
         tables=item_tables(dataset, at_ms),

@@ -9,7 +9,7 @@ from models import metrics
 from models.contract.history import read_history, tower_input
 from models.data.dataset import Dataset
 from models.offline import seen_items
-from models.retrieval.sasrec import SasRec
+from models.retrieval.model import RetrievalModel
 from models.states import UserStates
 from models.targets import Mode, Window, window_targets
 
@@ -17,7 +17,7 @@ MAX_USERS = 2000
 BATCH = 128
 
 
-def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int) -> Callable[[SasRec], float]:
+def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int) -> Callable[[RetrievalModel], float]:
     """NDCG@10 of the model alone over the whole catalogue, for at most MAX_USERS users of the window.
 
     Mode `new`: without the items that the user has seen. Raises ValueError when the window has no targets.
@@ -35,7 +35,7 @@ def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int)
     wanted = [targets.items[targets.offsets[row] : targets.offsets[row + 1]] for row in rows]
     counts = np.array([len(row) for row in wanted])
 
-    def figure(model: SasRec) -> float:
+    def figure(model: RetrievalModel) -> float:
         vectors = model.item_vectors()
         hits = np.zeros((len(rows), 10), np.bool_)
         for start in range(0, len(rows), BATCH):

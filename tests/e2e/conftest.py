@@ -11,7 +11,7 @@ from cli.main import app
 from tests.planted import PlantedTruth, write_planted
 
 TRAIN = """
-[train]
+[train.retrieval]
 dim = 32
 history_length = 50
 layers = 1
@@ -20,9 +20,11 @@ repeat_weight = 0.0
 max_steps = 120
 batch_size = 32
 negatives = 256
-ranker_windows = 2
-ranker_learning_rate = 3e-3
-ranker_epochs = 4
+
+[train.ranker]
+windows = 2
+learning_rate = 3e-3
+epochs = 4
 """
 
 

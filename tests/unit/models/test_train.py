@@ -10,33 +10,33 @@ import torch
 from numpy.typing import NDArray
 from planted import write_planted
 
-from models import checkpoint
-from models.data.config import TrainSection, load_config
+from models import checkpoint, fitting
+from models.data.config import load_config
 from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
+from models.fitting import Fit
+from models.options import RankerOptions, SasRecOptions, TrainSection
 from models.ranking import train as ranker_training
-from models.retrieval import train as retrieval_training
-from models.retrieval.sasrec import SasRec
+from models.retrieval.model import RetrievalModel
+from models.retrieval.train import fit
 from models.run_log import Silent
 from models.train import RANKER, RETRIEVAL, RETRIEVAL_LAST, RETRIEVAL_TEST, load_trained, train
 
 STAGES = (RETRIEVAL, RANKER, RETRIEVAL_TEST, RETRIEVAL_LAST)
 OPTIONS = TrainSection(
-    dim=16,
-    layers=1,
-    history_length=20,
-    moments=8,
-    negatives=64,
-    batch_size=64,
-    max_steps=30,
-    patience=8,
-    learning_rate=1e-2,
     refit_share=0.4,
-    ranker_windows=1,
-    ranker_epochs=2,
-    ranker_dim=4,
-    ranker_hidden=[16],
-    ranker_learning_rate=1e-2,
+    retrieval=SasRecOptions(
+        dim=16,
+        layers=1,
+        history_length=20,
+        moments=8,
+        negatives=64,
+        batch_size=64,
+        max_steps=30,
+        patience=8,
+        learning_rate=1e-2,
+    ),
+    ranker=RankerOptions(windows=1, epochs=2, dim=4, hidden=[16], learning_rate=1e-2),
 )
 Weights = dict[str, dict[str, NDArray[Any]]]
 
@@ -115,7 +115,8 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(dataset: Dataset, folde
 
 def test_without_a_refit_the_later_stages_take_the_weights_over(dataset: Dataset, folder: Path, tmp_path: Path) -> None:
     """And the model for serving still has the popularity of its own moment."""
-    options = OPTIONS.model_copy(update={"refit_share": 0.0, "max_steps": 4})
+    short = OPTIONS.retrieval.model_copy(update={"max_steps": 4})
+    options = OPTIONS.model_copy(update={"refit_share": 0.0, "retrieval": short})
     train(dataset, options, tmp_path, Silent())
     found = weights(tmp_path)
     assert same(found[RETRIEVAL], found[RETRIEVAL_TEST])
@@ -138,7 +139,7 @@ def test_interrupted_and_run_again_it_ends_with_the_same_weights(
     first_step: int,
 ) -> None:
     """Saved every fifth step, it goes on behind the last saved one, and repeats no finished stage."""
-    monkeypatch.setattr(retrieval_training, "SAVE_EVERY", 5)
+    monkeypatch.setattr(fitting, "SAVE_EVERY", 5)
     monkeypatch.setattr(ranker_training, "SAVE_EVERY", 5)
     for done in STAGES[: STAGES.index(stage)]:
         (tmp_path / f"{done}.npz").write_bytes((folder / f"{done}.npz").read_bytes())
@@ -195,14 +196,15 @@ def test_it_stops_when_validation_gains_no_more_and_keeps_the_best(dataset: Data
     figures = iter([1.0, 2.0, 2.0, 1.5, 9.0])
     seen: list[dict[str, NDArray[Any]]] = []
 
-    def validate(model: SasRec) -> float:
+    def validate(model: RetrievalModel) -> float:
         assert not model.training
         seen.append(checkpoint.weights(model))
         return next(figures)
 
-    options, log = OPTIONS.model_copy(update={"patience": 2}), Recorder()
-    run = retrieval_training.Fit("x", "key", dataset.splits.valid_start_ms, 24, tmp_path / "x.npz", validate=validate)
-    model = retrieval_training.fit(dataset, options, run, log)
+    hasty = OPTIONS.retrieval.model_copy(update={"patience": 2, "max_steps": 24})
+    options, log = OPTIONS.model_copy(update={"retrieval": hasty}), Recorder()
+    run = Fit("x", "key", 0, dataset.splits.valid_start_ms, tmp_path / "x.npz", validate=validate)
+    model = fit(dataset, options, run, log)
     assert log.steps["x"][-1] == 12
     assert log.notes["x"] == "12 steps, best validation 2.0000"
     assert same(checkpoint.weights(model), seen[1])

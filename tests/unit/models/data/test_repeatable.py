@@ -64,7 +64,7 @@ def test_the_same_input_again_does_nothing(tmp_path: Path, shop: Shop) -> None:
     """Not even when the files were written anew, or lie elsewhere, or only [train] changed."""
     first = prepare_dataset(shop(), tmp_path / "data")
     steps: list[str] = []
-    again = prepare_dataset(shop(toml="[train]\nmax_steps = 7\n"), tmp_path / "data", steps.append)
+    again = prepare_dataset(shop(toml="[train.retrieval]\nmax_steps = 7\n"), tmp_path / "data", steps.append)
     assert (first.reused, again.reused, steps) == (False, True, [])
     assert again.report == first.report
     moved = tmp_path / "moved"

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from models.data.config import TrainSection, load_config
+from models.data.config import load_config
 from models.data.errors import ConfigError
+from models.options import RankerOptions, SasRecOptions, TrainSection
 
 MINIMAL = '[interactions]\npath = "log.csv"\n'
 
@@ -27,7 +28,8 @@ def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
     assert (config.interactions.user_id, config.interactions.default_event_type) == ("user_id", "purchase")
     assert (config.split.kind, config.split.test_days, config.split.ranker_windows) == ("time", 28, 4)
     assert (config.limits.min_users, config.limits.max_bad_share) == (1, 0.01)
-    assert config.train == TrainSection(dim=64, layers=2, heads=2, history_length=100, max_steps=2000, patience=3)
+    retrieval = SasRecOptions(dim=64, layers=2, heads=2, history_length=100, max_steps=2000, patience=3)
+    assert config.train == TrainSection(retrieval=retrieval, ranker=RankerOptions(model="deepfm", dim=16, epochs=3))
 
 
 def test_an_absolute_path_stays(tmp_path: Path) -> None:
@@ -40,7 +42,19 @@ def test_an_absolute_path_stays(tmp_path: Path) -> None:
     [
         (MINIMAL + 'usr_id = "u"\n', "unknown key 'interactions.usr_id'; did you mean 'user_id'?"),
         (MINIMAL + "[spilt]\n", "unknown key 'spilt'; did you mean 'split'?"),
-        (MINIMAL + "[train]\nlearning_rat = 1\n", "unknown key 'train.learning_rat'; did you mean 'learning_rate'?"),
+        (MINIMAL + "[train]\nsed = 1\n", "unknown key 'train.sed'; did you mean 'seed'?"),
+        (
+            MINIMAL + "[train.retrieval]\nlearning_rat = 1\n",
+            "unknown key 'train.retrieval.learning_rat'; did you mean 'learning_rate'?",
+        ),
+        (
+            MINIMAL + '[train.retrieval]\nmodel = "ease"\nlayers = 1\n',
+            "unknown key 'train.retrieval.layers'; known here: dim, history_length, model, regularization",
+        ),
+        (
+            MINIMAL + '[train.retrieval]\nmodel = "esae"\n',
+            "train.retrieval.model: 'esae' is unknown; did you mean 'ease'?",
+        ),
         (
             MINIMAL + '[items]\npath = "i.csv"\nfeatures = [{name = "a", kind = "categorical", mincount = 2}]\n',
             "unknown key 'items.features.0.mincount'; did you mean 'min_count'?",
@@ -52,7 +66,10 @@ def test_an_absolute_path_stays(tmp_path: Path) -> None:
         (MINIMAL + "[events]\nzzz = 1\n", "unknown key 'events.zzz'; known here: seen, types"),
         ('[items]\npath = "i.csv"\n', "interactions is missing"),
         (MINIMAL + "[limits]\nmax_bad_share = 1.5\n", "limits.max_bad_share: Input should be less than or equal to 1"),
-        (MINIMAL + "[train]\ndim = 66\nheads = 4\n", "train: dim = 66 is not a multiple of heads = 4"),
+        (
+            MINIMAL + "[train.retrieval]\ndim = 66\nheads = 4\n",
+            "train.retrieval: dim = 66 is not a multiple of heads = 4",
+        ),
         (
             MINIMAL + '[items]\npath = "i.csv"\naffinity = ["genre"]\n',
             "items.affinity: 'genre' is not a categorical feature of [items]",
