@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers import FeedForward, attention, join_heads, split_heads
 from models.retrieval.model import RetrievalModel
 
 MAX_DISTANCE = 64  # set distances beyond share one bias
@@ -82,7 +83,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: SasRecConfig) -> None:
         super().__init__()
-        self.heads, self.dim = config.heads, config.dim
+        self.heads = config.heads
         self.query = nn.Linear(config.dim, config.dim)
         self.key = nn.Linear(config.dim, config.dim)
         self.value = nn.Linear(config.dim, config.dim)
@@ -93,20 +94,14 @@ class Attention(nn.Module):
 
     def forward(self, queries: Tensor, content: Tensor, distance: Tensor, allowed: Tensor) -> Tensor:
         """queries [B, q, d], content [B, L, d], distance int64 [B, q, L] in 0..MAX_DISTANCE, allowed bool [B, q, L]."""
-        batch, num_queries = queries.shape[0], queries.shape[1]
-        q = self._split(self.query(queries))  # [B, h, q, d/h]
-        k = torch.cat([self.rest_key.expand(batch, -1, -1, -1), self._split(self.key(content))], 2)
-        v = torch.cat([self.rest_value.expand(batch, -1, -1, -1), self._split(self.value(content))], 2)
+        batch, heads = queries.shape[0], self.heads
+        q = split_heads(self.query(queries), heads)  # [B, h, q, d/h]
+        k = torch.cat([self.rest_key.expand(batch, -1, -1, -1), split_heads(self.key(content), heads)], 2)
+        v = torch.cat([self.rest_value.expand(batch, -1, -1, -1), split_heads(self.value(content), heads)], 2)
         bias = self.distance_bias[distance].masked_fill(~allowed.unsqueeze(-1), -1e4)  # [B, q, L, h]
         bias = F.pad(bias.permute(0, 3, 1, 2), (1, 0))  # the resting key has no distance: [B, h, q, 1 + L]
-        weights = torch.softmax(q @ k.transpose(-1, -2) / (self.dim // self.heads) ** 0.5 + bias, -1)
-        mixed = (weights @ v).transpose(1, 2).reshape(batch, num_queries, self.dim)
-        out: Tensor = self.out(mixed)
+        out: Tensor = self.out(join_heads(attention(q, k, v, bias)))
         return out
-
-    def _split(self, x: Tensor) -> Tensor:
-        """[B, n, d] -> [B, h, n, d/h]."""
-        return x.reshape(x.shape[0], x.shape[1], self.heads, self.dim // self.heads).transpose(1, 2)
 
 
 class Block(nn.Module):
@@ -116,15 +111,14 @@ class Block(nn.Module):
         super().__init__()
         self.norm_attention, self.norm_feed = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
         self.attention = Attention(config)
-        self.up, self.down = nn.Linear(config.dim, 2 * config.dim), nn.Linear(2 * config.dim, config.dim)
+        self.feed = FeedForward(config.dim, 2 * config.dim, config.dropout)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, queries: Tensor, content: Tensor, distance: Tensor, allowed: Tensor) -> Tensor:
         normed = self.norm_attention(content)
         asking = normed if queries is content else self.norm_attention(queries)
         x = queries + self.dropout(self.attention(asking, normed, distance, allowed))
-        fed = self.down(self.dropout(F.relu(self.up(self.norm_feed(x)))))
-        out: Tensor = x + self.dropout(fed)
+        out: Tensor = x + self.dropout(self.feed(self.norm_feed(x)))
         return out
 
 
