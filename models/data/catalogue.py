@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.contract.columns import BytesColumn
 from models.contract.ids import check_collisions, hash_ids
 from models.data.config import Config
+from models.data.edges import Edges, ids_of, index_edges, read_edges
 from models.data.encode import Encoded, encode_features, positions
 from models.data.errors import BadRowsError, SourceError
 from models.data.log import Log
@@ -30,6 +31,7 @@ class Items:
     encoded: Encoded
     fields: dict[str, BytesColumn]
     filters: dict[str, tuple[NDArray[np.int32], list[Any]]]
+    edges: Edges
     source: SourceReport | None
     num_sold: int
     num_left_out: int  # of those sold
@@ -43,6 +45,7 @@ class Users:
     ids: list[str]
     arranged: Arranged
     encoded: Encoded
+    social: Edges
     source: SourceReport | None
     num_active: int
 
@@ -60,6 +63,10 @@ def make_items(connection: Backend, config: Config, log: Log) -> Items:
         raise BadRowsError(f"no item has {config.limits.min_users} users before the test split; lower limits.min_users")
     ids, hashes = _by_hash(kept)
     arranged = arrange(connection, ids, rows)
+    edges = config.item_edges
+    read = (
+        read_edges(connection, edges.path, (edges.item_id, edges.other), config.limits.max_bad_share) if edges else None
+    )
     values = {name: arranged.columns[f"extra_{i}"].combine_chunks() for i, name in enumerate(extra)}
     return Items(
         ids=ids,
@@ -68,6 +75,7 @@ def make_items(connection: Backend, config: Config, log: Log) -> Items:
         encoded=encode_features(arranged.columns, features, mask([users.get(item, 0) > 0 for item in ids])),
         fields={name: _to_json(values[name]) for name in section.returned} if section else {},
         filters={name: _to_filter(values[name], name) for name in section.filterable} if section else {},
+        edges=index_edges(connection, read, arranged.index),
         source=rows.source if rows else None,
         num_sold=len(users),
         num_left_out=len(users.keys() - set(ids)),
@@ -76,15 +84,28 @@ def make_items(connection: Backend, config: Config, log: Log) -> Items:
 
 
 def make_users(connection: Backend, config: Config, log: Log) -> Users:
-    """Keep every user that the log or the users table has. Raises DataError."""
+    """Keep every user that the log, the users table or an edge has. Raises DataError."""
     section = config.users
     features = section.features if section else []
     rows = read_rows(connection, config, section.path, section.user_id, features, []) if section else None
     active = user_activity(connection, log)
-    ids = sorted(active.keys() | set(listed_ids(connection, rows)))
+    social = config.social
+    edges = (
+        read_edges(connection, social.path, (social.user_id, social.friend), config.limits.max_bad_share)
+        if social
+        else None
+    )
+    ids = sorted({*active, *listed_ids(connection, rows), *ids_of(connection, edges)})
     arranged = arrange(connection, ids, rows)
     encoded = encode_features(arranged.columns, features, mask([active.get(user, False) for user in ids]))
-    return Users(ids, arranged, encoded, rows.source if rows else None, len(active))
+    return Users(
+        ids=ids,
+        arranged=arranged,
+        encoded=encoded,
+        social=index_edges(connection, edges, arranged.index),
+        source=rows.source if rows else None,
+        num_active=len(active),
+    )
 
 
 def _by_hash(ids: list[str]) -> tuple[list[str], NDArray[np.uint64]]:

@@ -43,6 +43,16 @@ def check_strings(name: str, column: BytesColumn, length: int) -> None:
         raise DatasetError(f"{name}: offsets do not match the data; prepare the data again")
 
 
+def check_edges(name: str, edges: NDArray[np.int32], length: int) -> None:
+    """int32 [E, 2], pairs of different indices in [0, length), the smaller first, sorted, each once."""
+    check_array(name, edges, np.int32, (len(edges), 2))
+    check_range(name, edges, 0, length)
+    ordered = bool((edges[:, 0] < edges[:, 1]).all())
+    keys = edges[:, 0].astype(np.int64) * length + edges[:, 1]
+    if not ordered or bool((keys[:-1] >= keys[1:]).any()):
+        raise DatasetError(f"{name}: pairs are not sorted or not distinct; prepare the data again")
+
+
 def check_ascending(name: str, array: NDArray[np.uint64]) -> None:
     if bool((array[:-1] >= array[1:]).any()):
         raise DatasetError(f"{name}: not strictly ascending; prepare the data again")

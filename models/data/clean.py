@@ -54,6 +54,12 @@ def judge_ids(rows: ir.Table, column: str) -> ir.Table:
     return rows.mutate(reason=ibis.cases(*_id_reasons(rows.id, column)))
 
 
+def judge_pairs(rows: ir.Table, columns: tuple[str, str]) -> ir.Table:
+    """`reason` added to edges, whose `id` and `other` came from the two columns."""
+    reasons = [*_id_reasons(rows.id, columns[0]), *_id_reasons(rows.other, columns[1])]
+    return rows.mutate(reason=ibis.cases(*reasons))
+
+
 def count_rows(connection: Backend, judged: ir.Table, missing: dict[str, ir.BooleanValue]) -> SourceReport:
     """Rows, bad ones by reason, and missing values of the good ones by column."""
     by_reason = judged.group_by("reason").agg(rows=judged.count()).order_by("reason")

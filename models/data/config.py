@@ -14,6 +14,7 @@ from models.section import Section
 # A column's name becomes a file's name in the prepared dataset and a field's name in the API.
 ColumnName = Annotated[str, Field(pattern=r"^\w[\w .-]*$", max_length=64)]
 EventType = Annotated[str, Field(min_length=1, max_length=64)]
+SOURCES = ("interactions", "items", "users", "social", "item_edges")  # the sections that have a path
 
 
 class CategoricalColumn(Section):
@@ -70,6 +71,34 @@ class UsersSection(Section):
     features: list[FeatureColumn] = Field(default=[])
 
 
+class SocialSection(Section):
+    """Edges between users: who follows or knows whom. Direction does not matter."""
+
+    path: str = Field(min_length=1)
+    user_id: ColumnName = "user_id"
+    friend: ColumnName = Field(default="friend_id", description="column with the other user's id")
+
+    @model_validator(mode="after")
+    def _two_columns(self) -> Self:
+        if self.user_id == self.friend:
+            raise ValueError(f"user_id and friend are the same column {self.friend!r}")
+        return self
+
+
+class ItemEdgesSection(Section):
+    """Edges between items: bought together, of one series. Direction does not matter."""
+
+    path: str = Field(min_length=1)
+    item_id: ColumnName = "item_id"
+    other: ColumnName = Field(default="other_id", description="column with the other item's id")
+
+    @model_validator(mode="after")
+    def _two_columns(self) -> Self:
+        if self.item_id == self.other:
+            raise ValueError(f"item_id and other are the same column {self.other!r}")
+        return self
+
+
 class FeaturesSection(Section):
     context: list[ColumnName] = Field(default=[], description="columns of interactions.context that models may use")
     context_min_count: int = Field(default=1, ge=1, description="as min_count of a categorical column, in interactions")
@@ -113,6 +142,8 @@ class Config(Section):
     interactions: InteractionsSection
     items: ItemsSection | None = None
     users: UsersSection | None = None
+    social: SocialSection | None = None
+    item_edges: ItemEdgesSection | None = None
     features: FeaturesSection = FeaturesSection()
     events: EventsSection = EventsSection()
     split: SplitSection = SplitSection()
@@ -160,7 +191,7 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from error
-    for section in ("interactions", "items", "users"):
+    for section in SOURCES:
         source = raw.get(section)
         if isinstance(source, dict) and isinstance(source.get("path"), str) and source["path"]:
             source["path"] = str(path.parent.absolute() / source["path"])

@@ -1,6 +1,6 @@
 """The prepared dataset: `prepare` writes it; training, export, load and evaluation open it with `load_dataset`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +11,22 @@ from pydantic import ValidationError
 
 from models.contract.columns import BytesColumn
 from models.contract.schema import Schema
-from models.data.checks import check_array, check_ascending, check_codes, check_numeric, check_range, check_strings
+from models.data.checks import (
+    check_array,
+    check_ascending,
+    check_codes,
+    check_edges,
+    check_numeric,
+    check_range,
+    check_strings,
+)
 from models.data.errors import DatasetError
 from models.data.interactions import COLUMNS, Interactions
 from models.data.report import Report
 
 __all__ = ["FORMAT_VERSION", "PARTS", "Dataset", "Interactions", "Splits", "load_dataset"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PARTS = ("train", "validation", "test")
 Part = Literal["train", "validation", "test"]
 SplitKind = Literal["time", "leave-last-out", "random"]
@@ -44,6 +52,10 @@ class Splits:
             raise DatasetError(f"splits: times do not ascend: {self}")
 
 
+def _no_edges() -> NDArray[np.int32]:
+    return np.empty((0, 2), np.int32)
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """N items in ascending order of their hashes, U users in the order of their ids, and M interactions.
@@ -51,7 +63,9 @@ class Dataset:
     part: uint8 [M], position in PARTS.  item_hashes: uint64 [N].  item_categorical, user_categorical: int32
     [N or U, features of schema].  item_numeric, user_numeric: float32, standardised.  item_fields: JSON of each
     returned column.  item_filters: codes int32 [N] (-1 missing) and the values they stand for, for each filterable
-    column.  folder: where it lies.  Raises DatasetError where the parts do not fit together.
+    column.  folder: where it lies.  social_edges: int32 [E, 2], user indices.  item_edges: int32 [E, 2], item indices.
+    An edge has no direction: the smaller index is first, and each pair stands once, sorted.  Raises DatasetError where
+    the parts do not fit together.
     """
 
     schema: Schema
@@ -70,6 +84,8 @@ class Dataset:
     item_filters: dict[str, tuple[NDArray[np.int32], list[Any]]]
     report: Report
     folder: Path
+    social_edges: NDArray[np.int32] = field(default_factory=_no_edges)
+    item_edges: NDArray[np.int32] = field(default_factory=_no_edges)
 
     @property
     def num_items(self) -> int:
@@ -95,6 +111,7 @@ class Dataset:
         check_strings("items/ids", self.item_ids, n)
         check_codes("items/categorical.npy", self.item_categorical, n, [f.size for f in schema.categorical("item")])
         check_numeric("items/numeric.npy", self.item_numeric, n, len(schema.numeric("item")))
+        check_edges("items/edges.npy", self.item_edges, n)
         for name, column in self.item_fields.items():
             check_strings(f"items/fields/{name}", column, n)
         for name, (codes, values) in self.item_filters.items():
@@ -106,6 +123,7 @@ class Dataset:
         check_strings("users/ids", self.user_ids, n)
         check_codes("users/categorical.npy", self.user_categorical, n, [f.size for f in schema.categorical("user")])
         check_numeric("users/numeric.npy", self.user_numeric, n, len(schema.numeric("user")))
+        check_edges("users/social.npy", self.social_edges, n)
 
     def _check_interactions(self) -> None:
         rows = self.interactions
@@ -160,6 +178,8 @@ def _open(folder: Path, head: dict[str, Any]) -> Dataset:
         },
         report=Report.model_validate(head["report"]),
         folder=folder,
+        social_edges=_load(users / "social.npy"),
+        item_edges=_load(items / "edges.npy"),
     )
 
 

@@ -16,7 +16,7 @@ from models.contract.archive import FOLDER, archive_files
 from models.contract.schema import Schema
 from models.data import archive
 from models.data.catalogue import Items, Users, make_items, make_users
-from models.data.config import Config
+from models.data.config import SOURCES, Config
 from models.data.dataset import PARTS, load_dataset
 from models.data.errors import DatasetError, SourceError
 from models.data.log import Log, OrderedLog, order_log, read_log
@@ -64,7 +64,8 @@ def prepare_dataset(config: Config, data_dir: Path, on_step: Callable[[str], Non
             store_key(scratch / "prepared", key)
             replace_folder(scratch / "prepared", folder)
         except duckdb.Error as error:  # Parquet is read late, and DuckDB does not say of which file
-            paths = ", ".join(section.path for section in (config.interactions, config.items, config.users) if section)
+            sections = (getattr(config, name) for name in SOURCES)
+            paths = ", ".join(section.path for section in sections if section)
             raise SourceError(f"{paths}: cannot be read: {' '.join(str(error).splitlines()[:3])}") from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -118,6 +119,8 @@ def _report(config: Config, log: Log, items: Items, users: Users, rows: OrderedL
         archive.NAME: log.archive.source if log.archive else None,
         "items": items.source,
         "users": users.source,
+        "social": users.social.source,
+        "item_edges": items.edges.source,
     }
     times = rows.interactions.time_ms
     return Report(

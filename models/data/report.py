@@ -7,13 +7,15 @@ from pydantic import BaseModel, ConfigDict
 
 
 class SourceReport(BaseModel):
-    """One source.  rows: rows read.  bad: rows refused, by reason.  missing: absent or unreadable values, by column."""
+    """One source.  rows: rows read.  bad: rows refused, by reason.  missing: absent or unreadable values, by column.
+    left_out: good rows or values that are not used, by reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: int
     bad: dict[str, int] = {}
     missing: dict[str, int] = {}
+    left_out: dict[str, int] = {}
 
     @property
     def num_bad(self) -> int:
@@ -51,6 +53,8 @@ class Report(BaseModel):
                 yield f"{name}: refused, {reason}", f"{count:,}"
             for column, count in source.missing.items():
                 yield f"{name}: {column} missing", f"{count:,}"
+            for reason, count in source.left_out.items():
+                yield f"{name}: left out, {reason}", f"{count:,}"
         if self.items_left_out:
             yield f"items left out (under {self.min_users} users before the test split)", f"{self.items_left_out:,}"
             yield "interactions left out with them", f"{self.interactions_left_out:,}"

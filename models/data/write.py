@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.contract.columns import BytesColumn
 from models.contract.schema import Schema
 from models.data.catalogue import Items, Users
-from models.data.config import Config
+from models.data.config import SOURCES, Config
 from models.data.dataset import FORMAT_VERSION, Splits
 from models.data.errors import DataError
 from models.data.interactions import COLUMNS
@@ -57,14 +57,14 @@ def input_key(config: Config, archived: Sequence[Path] = ()) -> str:
     """SHA-256 of the configuration (paths and [train] aside) and of the content of every source and archive file."""
     settings = config.model_dump(mode="json", exclude={"train"})
     digest = hashlib.sha256(f"{FORMAT_VERSION} {PREPARE_VERSION}".encode())
-    for section in (config.interactions, config.items, config.users):
+    for section in (getattr(config, name) for name in SOURCES):
         digest.update(b"section")
         for file in source_files(section.path) if section else []:
             digest.update(_sha256(file))
     digest.update(b"archive")
     for file in archived:
         digest.update(_sha256(file))
-    for name in ("interactions", "items", "users"):
+    for name in SOURCES:
         if settings[name]:
             del settings[name]["path"]
     digest.update(orjson.dumps(settings, option=orjson.OPT_SORT_KEYS))
@@ -117,6 +117,7 @@ def _write_items(folder: Path, items: Items) -> None:
         "hashes": items.hashes,
         "categorical": items.encoded.categorical,
         "numeric": items.encoded.numeric,
+        "edges": items.edges.pairs,
     }
     arrays |= {f"filters/{name}": codes for name, (codes, _) in items.filters.items()}
     _save_all(folder, arrays)
@@ -129,7 +130,8 @@ def _write_items(folder: Path, items: Items) -> None:
 
 
 def _write_users(folder: Path, users: Users) -> None:
-    _save_all(folder, {"categorical": users.encoded.categorical, "numeric": users.encoded.numeric})
+    encoded = users.encoded
+    _save_all(folder, {"categorical": encoded.categorical, "numeric": encoded.numeric, "social": users.social.pairs})
     _encode_ids(users.ids).save(folder, "ids")
 
 

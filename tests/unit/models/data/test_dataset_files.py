@@ -85,7 +85,7 @@ def test_a_damaged_array_is_named(folder: Path, file: str, change: Change, compl
 def test_every_file_is_needed(folder: Path) -> None:
     """One file at a time is taken away and named."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "input.sha256")
-    assert len(files) == 21
+    assert len(files) == 23
     for path in files:
         content = path.read_bytes()
         path.unlink()
@@ -103,8 +103,8 @@ def test_a_pickle_is_refused(folder: Path) -> None:
 
 def test_another_format_version_is_refused(folder: Path) -> None:
     head = orjson.loads((folder / "dataset.json").read_bytes())
-    (folder / "dataset.json").write_bytes(orjson.dumps(head | {"format_version": 2}))
-    with pytest.raises(DatasetError, match="not format version 1; prepare the data again"):
+    (folder / "dataset.json").write_bytes(orjson.dumps(head | {"format_version": 1}))
+    with pytest.raises(DatasetError, match="not format version 2; prepare the data again"):
         load_dataset(folder)
 
 
