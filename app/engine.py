@@ -13,11 +13,21 @@ from numpy.typing import NDArray
 from app.filters import MaskCache
 from models.contract.bundle import Bundle, BundleError, open_bundle
 from models.contract.columns import BytesColumn
-from models.contract.features import ItemTables
-from models.contract.history import History, tower_input
+from models.contract.features import ItemTables, UserFeatures
+from models.contract.history import History
 from models.contract.items import ItemTable
+from models.contract.user_inputs import FEATURES, reads_features, user_inputs
 
 FEW = 4_096  # items a filter may leave for an exact search over them; also the most that is fetched to be filtered
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The ranker's graphs, and its row of every item, float32 [N, h]."""
+
+    user: onnxruntime.InferenceSession
+    head: onnxruntime.InferenceSession
+    item_part: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +39,21 @@ class Engine:
     masks: MaskCache
     index: Any
     user_tower: onnxruntime.InferenceSession
-    ranking_user: onnxruntime.InferenceSession
-    ranking_head: onnxruntime.InferenceSession
+    tower_inputs: frozenset[str]
+    ranking: "Ranking | None"
 
     @property
     def version(self) -> str:
         return self.bundle.version
 
-    def user_vectors(self, histories: Sequence[History]) -> NDArray[np.float32]:
-        """One user vector per history, float32 [B, d]."""
-        inputs = [tower_input(history, self.bundle.manifest.retrieval.history_length) for history in histories]
-        history, set_ordinal = (np.stack(column) for column in zip(*inputs, strict=True))
-        return _run(self.user_tower, {"history": history, "set_ordinal": set_ordinal})
+    @property
+    def tower_reads_features(self) -> bool:
+        return reads_features(self.tower_inputs)
+
+    def user_vectors(self, histories: Sequence[History], features: Sequence[UserFeatures] = ()) -> NDArray[np.float32]:
+        """One user vector per user, float32 [B, d].  features: may be left out unless `tower_reads_features`."""
+        length = self.bundle.manifest.retrieval.history_length
+        return _run(self.user_tower, user_inputs(self.tower_inputs, length, histories, features))
 
     def nearest(self, user_vector: NDArray[np.float32], allowed: NDArray[np.bool_], limit: int) -> NDArray[np.int64]:
         """The allowed items with the highest product with the user vector, best first, int64 [at most limit].
@@ -69,25 +82,24 @@ class Engine:
 
     def rank(
         self,
-        user_categorical: NDArray[np.int64],
-        user_numeric: NDArray[np.float32],
+        features: Sequence[UserFeatures],
         items: Sequence[NDArray[np.int64]],
         cross: Sequence[NDArray[np.float32]],
     ) -> list[NDArray[np.float32]]:
         """Ranking scores of each user's candidates, one array float32 [n] per user.
 
-        user_categorical: int64 [B, Fu].  user_numeric: float32 [B, Gu].  items: per user int64 [n].  cross: per user
-        float32 [n, c].
+        items: per user int64 [n].  cross: per user float32 [n, c]. Only for a bundle with a ranker.
         """
+        assert self.ranking is not None
         sizes = [len(part) for part in items]
-        user = _run(self.ranking_user, {"user_categorical": user_categorical, "user_numeric": user_numeric})
+        user = _run(self.ranking.user, user_inputs(FEATURES, 0, (), features))
         inputs: dict[str, NDArray[Any]] = {
             "user": user,  # [B, u]
-            "item_part": self.bundle.item_part[np.concatenate(items)],  # [sum n, h]
+            "item_part": self.ranking.item_part[np.concatenate(items)],  # [sum n, h]
             "cross": np.concatenate(cross),  # [sum n, c]
             "row_user": np.repeat(np.arange(len(sizes)), sizes),  # [sum n]
         }
-        return np.split(_run(self.ranking_head, inputs), np.cumsum(sizes)[:-1])
+        return np.split(_run(self.ranking.head, inputs), np.cumsum(sizes)[:-1])
 
 
 def open_engine(path: Path, filter_cache_bytes: int) -> Engine:
@@ -104,15 +116,22 @@ def open_engine(path: Path, filter_cache_bytes: int) -> Engine:
         masks=MaskCache(bundle.items.filters, filter_cache_bytes),
         index=_index(bundle),
         user_tower=_session(bundle, bundle.user_tower),
-        ranking_user=_session(bundle, bundle.ranking_user),
-        ranking_head=_session(bundle, bundle.ranking_head),
+        tower_inputs=frozenset(tensor.name for tensor in bundle.manifest.retrieval.tensors),
+        ranking=_ranking(bundle),
     )
+
+
+def _ranking(bundle: Bundle) -> Ranking | None:
+    if bundle.item_part is None:
+        return None
+    return Ranking(_session(bundle, bundle.ranking_user), _session(bundle, bundle.ranking_head), bundle.item_part)
 
 
 def _plain(bundle: Bundle) -> Bundle:
     """The same memory under plain arrays: np.memmap costs microseconds at every indexing."""
     names = ("item_vectors", "neighbours", "neighbours_similarity", "popular", "item_part")
-    plain: dict[str, Any] = {name: getattr(bundle, name).view(np.ndarray) for name in names}
+    arrays = {name: getattr(bundle, name) for name in names}
+    plain: dict[str, Any] = {name: array.view(np.ndarray) for name, array in arrays.items() if array is not None}
     items = bundle.items
     plain["items"] = ItemTable(
         hashes=items.hashes.view(np.ndarray),

@@ -37,7 +37,7 @@ class Flow:
         if personal := self._that_fit("retrieval", [call for call in calls if len(call.history)]):
             with self.times.timed("retrieval"):
                 retrieve(personal)
-        if ranked := self._that_fit("ranking", [call for call in calls if call.served_by == "retrieval"]):
+        if ranked := self._that_fit("ranking", [call for call in calls if _to_rank(call)]):
             with self.times.timed("ranking"):
                 rank(ranked)
         with self.times.timed("answer"):
@@ -58,3 +58,8 @@ class Flow:
         found = answer(call, self._settings.reason_threshold)
         found["took_ms"] = round((self._clock() - call.started_s) * 1000, 3)
         return found
+
+
+def _to_rank(call: Call) -> bool:
+    """A bundle without a ranker serves the retrieval order, and that is no degradation."""
+    return call.served_by == "retrieval" and call.engine.ranking is not None

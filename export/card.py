@@ -18,12 +18,14 @@ def model_card(content: "BundleContent") -> str:
         ["user", ", ".join(f.name for f in schema.user_features) or "none"],
         ["context", ", ".join(f.name for f in schema.context_features) or "none"],
         ["item", ", ".join(f.name for f in schema.item_features) or "none"],
-        ["cross", ", ".join(content.ranking.cross_features) or "none"],
     ]
+    ranking = content.ranking.info if content.ranking else None
+    if ranking is not None:
+        features.append(["cross", ", ".join(ranking.cross_features) or "none"])
     parts = [
         "# Model card",
         f"Retrieval: {content.retrieval.model}, {content.retrieval.dim} dimensions, the newest "
-        f"{content.retrieval.history_length} interactions. Ranking: {content.ranking.model}. "
+        f"{content.retrieval.history_length} interactions. Ranking: {ranking.model if ranking else 'none'}. "
         f"Catalogue: {len(content.item_vectors):,} items. Code: {content.code_version}.",
         "## Trained on",
         f"Interactions up to {until:%Y-%m-%d %H:%M} UTC of the event types {', '.join(schema.event_types)}. "

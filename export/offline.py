@@ -38,8 +38,7 @@ class BundleModels:
     dataset: Dataset
     bundle: Bundle
     retrieval: Retrieval
-    ranking_user: ort.InferenceSession
-    ranking_head: ort.InferenceSession
+    ranking: "tuple[ort.InferenceSession, ort.InferenceSession] | None"
     _cache: dict[tuple[int, int, bool], "Listed"] = field(default_factory=dict)
 
     def listed(self, users: Sequence[int], now_ms: int, include_seen: bool) -> list["Listed"]:
@@ -48,27 +47,31 @@ class BundleModels:
             self._cache.clear()  # one moment at a time, or the next baskets of everyone would be kept
         missing = [user for user in users if (user, now_ms, include_seen) not in self._cache]
         found = moments(self.dataset, missing, now_ms)
-        vectors = user_vectors(self.retrieval, [who.history for who in found])
+        vectors = user_vectors(self.dataset.schema, self.retrieval, found)
         for user, who, vector in zip(missing, found, vectors, strict=True):
             self._cache[user, now_ms, include_seen] = self._listed(who, vector, include_seen)
         return [self._cache[user, now_ms, include_seen] for user in users]
 
     def _listed(self, who: UserMoment, vector: NDArray[np.float32], include_seen: bool) -> "Listed":
         picked = candidates(self.retrieval, who, vector, include_seen)
+        if self.ranking is None or self.bundle.item_part is None:
+            return Listed(picked, picked.scores, vector, who)
+        user_graph, head = self.ranking
         categorical, numeric, cross = ranker_input(self.dataset, self.retrieval, who, picked)
-        user = run(self.ranking_user, {"user_categorical": categorical[None], "user_numeric": numeric[None]})
+        user = run(user_graph, {"user_categorical": categorical[None], "user_numeric": numeric[None]})
         feed: Feed = {
             "user": user,
             "item_part": np.ascontiguousarray(self.bundle.item_part[picked.items]),
             "cross": cross,
             "row_user": np.zeros(len(picked), np.int64),
         }
-        return Listed(picked, run(self.ranking_head, feed), vector, who)
+        return Listed(picked, run(head, feed), vector, who)
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One request: candidates, their ranking scores float32 [n], the user vector float32 [d], the state."""
+    """One request: candidates, their ranking scores float32 [n] (without a ranker the retrieval scores), the user
+    vector float32 [d], the state."""
 
     candidates: Candidates
     ranking: NDArray[np.float32]
@@ -125,21 +128,18 @@ def open_models(dataset: Dataset, bundle: Bundle) -> BundleModels:
     index = faiss.deserialize_index(np.frombuffer(bundle.index.read_bytes(), np.uint8))
     item_vectors = np.array(bundle.item_vectors)
     retrieval = Retrieval(
-        tower=lambda history, set_ordinal: run(tower, {"history": history, "set_ordinal": set_ordinal}),
+        tower=lambda inputs: run(tower, inputs),
         history_length=bundle.manifest.retrieval.history_length,
         item_hashes=np.asarray(bundle.items.hashes),
         item_vectors=item_vectors,
         tables=ItemTables(bundle.neighbours, bundle.neighbours_similarity, bundle.tables["affinity"]),
         popular=np.asarray(bundle.popular),
         nearest=lambda vector, allowed, limit: _search(index, vector, allowed, limit),
+        tower_inputs=tuple(value.name for value in tower.get_inputs()),
     )
-    return BundleModels(
-        dataset,
-        bundle,
-        retrieval,
-        open_session(bundle.ranking_user.read_bytes()),
-        open_session(bundle.ranking_head.read_bytes()),
-    )
+    graphs = (bundle.ranking_user, bundle.ranking_head) if bundle.manifest.ranking else None
+    ranking = (open_session(graphs[0].read_bytes()), open_session(graphs[1].read_bytes())) if graphs else None
+    return BundleModels(dataset, bundle, retrieval, ranking)
 
 
 def _search(index: Any, vector: NDArray[np.float32], allowed: NDArray[np.bool_], limit: int) -> NDArray[np.int64]:

@@ -24,11 +24,12 @@ from export.index import build_index
 from export.measure import choose, join, rows_changed_by_batching, time_both
 from export.quality import RankedRequests, Requests, ranked_requests, ranking_gates, requests, tower_gates, user_rows
 from export.quantize import quantize
-from export.write import BundleContent
+from export.write import BundleContent, RankingContent
 from models.contract import bundle as layout
 from models.contract.features import cross_names
 from models.contract.manifest import Gate, GraphInfo, Manifest, RankingInfo, RetrievalInfo
 from models.data.dataset import Dataset
+from models.ranking.deepfm import DeepFm
 from models.ranking.samples import item_numbers
 from models.retrieval.snapshot import snapshot
 from models.train import Trained
@@ -72,22 +73,17 @@ def build_content(
     on_step("user tower")
     tower = _ship_tower(trained.retrieval, asked)
     on_step("ranker")
-    item_part = _item_part(dataset, trained)
-    ranked = ranked_requests(dataset, asked)
-    user = _ship_ranking_user(trained.ranker.user_module, ranked, _head_onnx(trained, ranked, item_part), item_part)
-    head = _ship_head(trained.ranker.head_module, ranked, user.graph, item_part)
+    ranker = _ship_ranker(dataset, trained, trained.ranker, asked) if trained.ranker is not None else None
     on_step("index")
     index = build_index(retrieval.item_vectors, asked.vectors)
     on_step("gates")
     gates = [
         *tower.gates,
-        *user.gates,
-        *head.gates,
+        *(ranker.gates if ranker else []),
         recall_gate(index.info.recall, dataset.num_items),
         *_not_worse(metrics or {}, active),
     ]
     check(gates)
-    ranking_tensors = describe([user.graph, head.graph])
     return BundleContent(
         code_version=code_version,
         data_fingerprint=dataset.fingerprint,
@@ -96,30 +92,21 @@ def build_content(
         training_key=trained.key,
         schema=dataset.schema,
         retrieval=RetrievalInfo(
-            model="sasrec",
+            model=trained.options.retrieval.model,
             dim=retrieval.item_vectors.shape[1],
             history_length=retrieval.history_length,
             tensors=describe([tower.graph]),
         ),
-        ranking=RankingInfo(
-            model="deepfm",
-            user_dim=next(int(t.shape[1]) for t in ranking_tensors if t.name == "user"),
-            item_part_dim=item_part.shape[1],
-            cross_features=cross_names(dataset.schema),
-            tensors=ranking_tensors,
-        ),
+        ranking=ranker.content if ranker else None,
         index=index.info,
-        graphs={layout.USER_TOWER: tower.info, layout.RANKING_USER: user.info, layout.RANKING_HEAD: head.info},
+        graphs={layout.USER_TOWER: tower.info, **(ranker.graphs if ranker else {})},
         gates=gates,
         items_folder=dataset.folder / "items",
         item_vectors=retrieval.item_vectors,
-        item_part=item_part,
         neighbours=retrieval.tables.neighbours,
         neighbours_similarity=retrieval.tables.similarity,
         popular=retrieval.popular,
         user_tower=tower.graph,
-        ranking_user=user.graph,
-        ranking_head=head.graph,
         faiss_index=index.data,
         item_tables={"affinity": retrieval.tables.affinity},
         metrics=metrics or {},
@@ -132,15 +119,42 @@ def _ship_tower(module: nn.Module, asked: Requests) -> Shipped:
     return _ship("user_tower", module, USER_TOWER_IO, feeds, lambda fp32, int8: tower_gates(asked, fp32, int8))
 
 
-def _head_onnx(trained: Trained, ranked: RankedRequests, item_part: NDArray[np.float32]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class ShippedRanker:
+    content: RankingContent
+    graphs: dict[str, GraphInfo]
+    gates: list[Gate]
+
+
+def _ship_ranker(dataset: Dataset, trained: Trained, model: DeepFm, asked: Requests) -> ShippedRanker:
+    item_part = _item_part(dataset, trained, model)
+    ranked = ranked_requests(dataset, asked)
+    user = _ship_ranking_user(model.user_module, ranked, _head_onnx(model, ranked, item_part), item_part)
+    head = _ship_head(model.head_module, ranked, user.graph, item_part)
+    tensors = describe([user.graph, head.graph])
+    info = RankingInfo(
+        model=trained.options.ranker.model,
+        user_dim=next(int(t.shape[1]) for t in tensors if t.name == "user"),
+        item_part_dim=item_part.shape[1],
+        cross_features=cross_names(dataset.schema),
+        tensors=tensors,
+    )
+    return ShippedRanker(
+        RankingContent(info, item_part, user.graph, head.graph),
+        {layout.RANKING_USER: user.info, layout.RANKING_HEAD: head.info},
+        [*user.gates, *head.gates],
+    )
+
+
+def _head_onnx(model: DeepFm, ranked: RankedRequests, item_part: NDArray[np.float32]) -> bytes:
     """The fp32 head, which the user graph is judged with."""
     with torch.inference_mode():
         rows = [
-            trained.ranker.user_module(*(torch.from_numpy(array) for array in feed.values())).numpy()
+            model.user_module(*(torch.from_numpy(array) for array in feed.values())).numpy()
             for feed in ranked.users[:2]
         ]
     sample = RankedRequests(ranked.asked, ranked.found[:2], ranked.owners[:2], ranked.users[:2], ranked.cross[:2])
-    return to_onnx(trained.ranker.head_module, RANKING_HEAD_IO, join(sample.head_feeds(rows, item_part)))
+    return to_onnx(model.head_module, RANKING_HEAD_IO, join(sample.head_feeds(rows, item_part)))
 
 
 def _ship_ranking_user(
@@ -191,11 +205,11 @@ def _ship(
     return Shipped(graph, info, gates)
 
 
-def _item_part(dataset: Dataset, trained: Trained) -> NDArray[np.float32]:
+def _item_part(dataset: Dataset, trained: Trained, model: DeepFm) -> NDArray[np.float32]:
     """The ranker's row of each item, float32 [N, h], with how the item sells as of the end of training."""
     past = dataset.interactions.before(trained.until_ms)
     with torch.inference_mode():
-        rows: NDArray[np.float32] = trained.ranker.item_part(
+        rows: NDArray[np.float32] = model.item_part(
             torch.from_numpy(np.array(dataset.item_categorical, np.int64)),
             torch.from_numpy(item_numbers(dataset, past, trained.until_ms)),
         ).numpy()

@@ -34,13 +34,23 @@ from models.contract.versions import bundle_version, sync_folder
 
 
 @dataclass(frozen=True, slots=True)
+class RankingContent:
+    """item_part: float32 [N, h].  user, head: ONNX."""
+
+    info: RankingInfo
+    item_part: NDArray[np.float32]
+    user: bytes
+    head: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class BundleContent:
     """All that goes into a bundle, for N items in the order of their indices.
 
     items_folder: hashes.npy, ids.*, fields/, filters/ and the item features; copied as it is.
-    item_vectors: float32 [N, d].  item_part: float32 [N, h].  neighbours: int32 [N, m].
+    item_vectors: float32 [N, d].  neighbours: int32 [N, m].  ranking: None to serve the retrieval order.
     neighbours_similarity: float32 [N, m].  popular: int64 [p].  item_tables: arrays for the cross features, by name.
-    user_tower, ranking_user, ranking_head: ONNX.  faiss_index: from faiss.serialize_index.
+    user_tower: ONNX.  faiss_index: from faiss.serialize_index.
     graphs: by path in the bundle, what was shipped and why.
     """
 
@@ -49,19 +59,16 @@ class BundleContent:
     as_of_ms: int
     schema: Schema
     retrieval: RetrievalInfo
-    ranking: RankingInfo
+    ranking: RankingContent | None
     index: IndexInfo
     graphs: dict[str, GraphInfo]
     gates: list[Gate]
     items_folder: Path
     item_vectors: NDArray[np.float32]
-    item_part: NDArray[np.float32]
     neighbours: NDArray[np.int32]
     neighbours_similarity: NDArray[np.float32]
     popular: NDArray[np.int64]
     user_tower: bytes
-    ranking_user: bytes
-    ranking_head: bytes
     faiss_index: bytes
     item_tables: dict[str, NDArray[Any]] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -101,7 +108,6 @@ def _write_files(folder: Path, content: BundleContent) -> None:
     shutil.copytree(content.items_folder, folder / layout.ITEMS)
     arrays: dict[str, NDArray[Any]] = {
         layout.ITEM_VECTORS: content.item_vectors,
-        layout.ITEM_PART: content.item_part,
         layout.NEIGHBOURS: content.neighbours,
         layout.NEIGHBOURS_SIMILARITY: content.neighbours_similarity,
         layout.POPULAR: content.popular,
@@ -109,11 +115,12 @@ def _write_files(folder: Path, content: BundleContent) -> None:
     }
     blobs = {
         layout.USER_TOWER: content.user_tower,
-        layout.RANKING_USER: content.ranking_user,
-        layout.RANKING_HEAD: content.ranking_head,
         layout.INDEX: content.faiss_index,
         layout.MODEL_CARD: model_card(content).encode(),
     }
+    if content.ranking is not None:
+        arrays[layout.ITEM_PART] = content.ranking.item_part
+        blobs |= {layout.RANKING_USER: content.ranking.user, layout.RANKING_HEAD: content.ranking.head}
     for name in arrays.keys() | blobs.keys():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
@@ -137,7 +144,7 @@ def _write_manifest(folder: Path, content: BundleContent, now: datetime) -> str:
         training_key=content.training_key,
         schema=content.schema,
         retrieval=content.retrieval,
-        ranking=content.ranking,
+        ranking=content.ranking.info if content.ranking else None,
         index=content.index,
         graphs=content.graphs,
         metrics=content.metrics,

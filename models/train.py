@@ -5,6 +5,8 @@ ranker         on the ranker windows, with candidates of that retrieval model; v
 retrieval_test the retrieval model goes on with everything before the test window: for evaluation
 retrieval_last the retrieval model goes on with everything: for serving
 
+Without a ranker (model = "none") retrieval is trained up to the validation window and validated on it.
+
 With refit_share = 0 the last two only take the weights over; popularity, neighbours and histories are still of their
 own moment. Where baskets repeat, going on can lose: the model remembers what the very histories it will be asked about
 led to, which these users now have (docs/decisions/13-refit.md).
@@ -40,23 +42,30 @@ MODEL_VERSION = 2  # raised when a change of the models makes old checkpoints wo
 class Trained:
     """Models for serving or evaluation: trained on everything before until_ms.
 
-    key: of the data and the settings.  figures: what validation said of the ranker.
+    ranker: None where the retrieval order is served.  key: of the data and the settings.  figures: what validation
+    said of the ranker.
     """
 
     retrieval: RetrievalModel
-    ranker: DeepFm
+    ranker: DeepFm | None
     until_ms: int
     key: str
     figures: dict[str, float]
+    options: TrainSection
 
 
 def train(dataset: Dataset, options: TrainSection, folder: Path, log: RunLog) -> None:
     """Run all stages that are not done. Raises ValueError for data that cannot be trained on."""
-    if dataset.splits.kind != "time":
-        raise ValueError(f'training needs [split] kind = "time"; the data were prepared with {dataset.splits.kind!r}')
+    splits = dataset.splits
+    if options.ranker.model != "none" and splits.ranker_start_ms == splits.valid_start_ms:
+        raise ValueError(
+            "the data have no window for the ranker to learn from: set split.ranker_windows to 1 or more and prepare "
+            'again, or train without one: [train.ranker] model = "none"'
+        )
     stages = _Stages(dataset, options, folder, log)
     stages.retrieval()
-    stages.ranker()
+    if options.ranker.model != "none":
+        stages.ranker()
     stages.refit(RETRIEVAL_TEST, RETRIEVAL, dataset.splits.test_start_ms)
     stages.refit(RETRIEVAL_LAST, RETRIEVAL_TEST, dataset.splits.end_ms)
 
@@ -68,10 +77,21 @@ def load_trained(dataset: Dataset, options: TrainSection, folder: Path, *, for_t
     retrieval = build_model(dataset, options, until)
     weights, _ = stages.result(RETRIEVAL_TEST if for_test else RETRIEVAL_LAST)
     checkpoint.set_weights(retrieval, weights)
+    if options.ranker.model == "none":
+        return Trained(retrieval.eval(), None, until, stages.key, {}, options)
     ranker = build_ranker(dataset, options)
     ranker_weights, header = stages.result(RANKER)
     checkpoint.set_weights(ranker, ranker_weights)
-    return Trained(retrieval.eval(), ranker.eval(), until, stages.key, header["figures"])
+    return Trained(retrieval.eval(), ranker.eval(), until, stages.key, header["figures"], options)
+
+
+def load_first_retrieval(dataset: Dataset, options: TrainSection, folder: Path) -> RetrievalModel:
+    """The retrieval model as its own training left it, before any later data. Raises CheckpointError."""
+    stages = _Stages(dataset, options, folder, None)
+    model = build_model(dataset, options, stages.ranker_start_ms)
+    weights, _ = stages.result(RETRIEVAL)
+    checkpoint.set_weights(model, weights)
+    return model.eval()
 
 
 def training_key(dataset: Dataset, options: TrainSection) -> str:
@@ -86,8 +106,9 @@ class _Stages:
         self._log = log
         self.key = training_key(dataset, options)
         length = dataset.splits.test_start_ms - dataset.splits.valid_start_ms
-        newest = dataset.splits.valid_start_ms - (options.ranker.windows or sys.maxsize) * length
-        self.ranker_start_ms = max(dataset.splits.ranker_start_ms, newest)
+        windows = 0 if options.ranker.model == "none" else options.ranker.windows or sys.maxsize
+        newest = dataset.splits.valid_start_ms - windows * length
+        self.ranker_start_ms = max(dataset.splits.ranker_start_ms, newest)  # the validation window's start without one
 
     @property
     def log(self) -> RunLog:
@@ -98,7 +119,7 @@ class _Stages:
         start = self.ranker_start_ms
         if self._done(RETRIEVAL):
             return
-        window = Window("ranker", start, start + self._window_ms())
+        window = Window("retrieval validation", start, start + self._window_ms())
         run = self._fit(RETRIEVAL, start, validate=validator(self.dataset, window, self._mode(), self._length()))
         model = fit(self.dataset, self.options, run, self.log)
         self._finish(RETRIEVAL, checkpoint.weights(model), {})

@@ -16,7 +16,7 @@ import orjson
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from export.write import BundleContent, write_bundle
+from export.write import BundleContent, RankingContent, write_bundle
 from models.contract.columns import BytesColumn
 from models.contract.features import cross_names, user_numeric_names
 from models.contract.ids import hash_ids
@@ -77,15 +77,19 @@ def tiny_content(items_folder: Path, seed: int = 0, num_items: int = 120, dim: i
     vectors = (centres[category] + 0.25 * rng.normal(size=(num_items, dim))).astype(np.float32)
     neighbours, similarity = _neighbours(vectors)
     cross = cross_names(SCHEMA)
+    info = RankingInfo(
+        model="tiny", user_dim=dim, item_part_dim=dim, cross_features=cross, tensors=_ranking_tensors(dim)
+    )
+    item_part = rng.normal(0, 0.1, (num_items, dim)).astype(np.float32)
+    user_tower, ranking_user = _user_tower(vectors, rng), _ranking_user(dim, rng)
+    head = _ranking_head(dim, cross).SerializeToString()
     return BundleContent(
         code_version="test",
         data_fingerprint=f"{seed:064x}",
         as_of_ms=AS_OF_MS,
         schema=SCHEMA,
         retrieval=RetrievalInfo(model="tiny", dim=dim, history_length=HISTORY_LENGTH, tensors=_retrieval_tensors(dim)),
-        ranking=RankingInfo(
-            model="tiny", user_dim=dim, item_part_dim=dim, cross_features=cross, tensors=_ranking_tensors(dim)
-        ),
+        ranking=RankingContent(info, item_part, ranking_user.SerializeToString(), head),
         index=IndexInfo(kind="Flat", recall=1.0),
         graphs={
             f"{name}.onnx": GraphInfo(precision="fp32", why="written by hand")
@@ -94,13 +98,10 @@ def tiny_content(items_folder: Path, seed: int = 0, num_items: int = 120, dim: i
         gates=[Gate(name="index_recall@200", value=1.0, rule="at_least", limit=0.99, passed=True)],
         items_folder=items_folder,
         item_vectors=vectors,
-        item_part=rng.normal(0, 0.1, (num_items, dim)).astype(np.float32),
         neighbours=neighbours,
         neighbours_similarity=similarity,
         popular=np.argsort(serials).astype(np.int64)[: num_items // 2],  # the oldest items sell best
-        user_tower=_user_tower(vectors, rng).SerializeToString(),
-        ranking_user=_ranking_user(dim, rng).SerializeToString(),
-        ranking_head=_ranking_head(dim, cross).SerializeToString(),
+        user_tower=user_tower.SerializeToString(),
         faiss_index=_index(vectors),
         item_tables={"affinity": (category[:, None] + 1).astype(np.int32)},
         metrics={"test": {"ndcg@10": 0.1 + seed / 100}},

@@ -33,7 +33,8 @@ class Bundle:
     """A verified bundle of N items. Arrays are read-only views of the files, shared by all processes that open it.
 
     item_vectors: float32 [N, d].  neighbours: int32 [N, m], item indices, most similar first, -1 for none.
-    neighbours_similarity: float32 [N, m].  popular: int64 [p], item indices, best first.  item_part: float32 [N, h].
+    neighbours_similarity: float32 [N, m].  popular: int64 [p], item indices, best first.  item_part: float32 [N, h],
+    None in a bundle without a ranker, which then has no ranking graphs either.
     tables: arrays of item_tables/ by file name without suffix, which the cross features read.
     user_tower, ranking_user, ranking_head: ONNX files.  index: a FAISS file over item_vectors, inner product.
     """
@@ -45,7 +46,7 @@ class Bundle:
     neighbours: NDArray[np.int32]
     neighbours_similarity: NDArray[np.float32]
     popular: NDArray[np.int64]
-    item_part: NDArray[np.float32]
+    item_part: NDArray[np.float32] | None
     tables: dict[str, NDArray[Any]]
 
     @property
@@ -91,7 +92,7 @@ def open_bundle(path: Path) -> Bundle:
             neighbours=_array(path, NEIGHBOURS),
             neighbours_similarity=_array(path, NEIGHBOURS_SIMILARITY),
             popular=_array(path, POPULAR),
-            item_part=_array(path, ITEM_PART),
+            item_part=_array(path, ITEM_PART) if manifest.ranking else None,
             tables={name.stem: _array(path, str(name)) for name in tables},
         )
     except FileNotFoundError as error:  # the hashes hold, so the exporter left it out
@@ -116,11 +117,12 @@ def _check_shapes(bundle: Bundle) -> None:
         ("items/hashes.npy", bundle.items.hashes, np.uint64, (num_items,)),
         ("items/ids.offsets.npy", bundle.items.ids.offsets, np.int64, (num_items + 1,)),
         (ITEM_VECTORS, bundle.item_vectors, np.float32, (num_items, manifest.retrieval.dim)),
-        (ITEM_PART, bundle.item_part, np.float32, (num_items, manifest.ranking.item_part_dim)),
         (NEIGHBOURS, bundle.neighbours, np.int32, (num_items, *bundle.neighbours.shape[1:2])),
         (NEIGHBOURS_SIMILARITY, bundle.neighbours_similarity, np.float32, bundle.neighbours.shape),
         (POPULAR, bundle.popular, np.int64, (bundle.popular.size,)),
     ]
+    if manifest.ranking is not None and bundle.item_part is not None:
+        expected.append((ITEM_PART, bundle.item_part, np.float32, (num_items, manifest.ranking.item_part_dim)))
     for name, column in bundle.items.fields.items():
         expected.append((f"items/fields/{name}.offsets.npy", column.offsets, np.int64, (num_items + 1,)))
     for name, (codes, _) in bundle.items.filters.items():

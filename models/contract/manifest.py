@@ -87,7 +87,7 @@ class Manifest(Frozen):
     clock_shift_ms: int = Field(0, description="added to every time of the data: whole days, so that days stay days")
     data_schema: Schema = Field(alias="schema")
     retrieval: RetrievalInfo
-    ranking: RankingInfo
+    ranking: RankingInfo | None = Field(None, description="None: the retrieval order is served")
     index: IndexInfo
     graphs: dict[str, GraphInfo] = Field(description="by path of the graph's file")
     metrics: dict[str, dict[str, FiniteFloat]] = Field({}, description="groups of figures, free names")

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,19 @@ from hypothesis import strategies as st
 
 from app.answer import top_k
 from app.call import Call, read_user, resolve_items
-from app.engine import Engine
+from app.engine import Engine, open_engine
 from app.errors import InvalidRequest
 from app.flow import Flow
 from app.ranking import best_first, finite
 from app.recommender import Recommender
 from app.settings import Settings
 from app.wire import Recommendation, RecommendRequest
+from export.write import write_bundle
+from models.contract.bundle import open_bundle
 from models.contract.candidates import Candidates
+from models.contract.history import EMPTY
 from models.contract.state import Limits, UserState, apply, empty
-from tests.tiny_bundle import tiny_category, tiny_item_ids
+from tests.tiny_bundle import tiny_category, tiny_content, tiny_item_ids
 from tests.unit.app.conftest import NOW_MS
 
 IDS = tiny_item_ids()
@@ -160,8 +164,9 @@ def test_scores_that_are_not_finite_sink_and_equal_ones_keep_their_order() -> No
 
 
 def test_a_ranker_that_gives_no_finite_score_is_left_out_and_named(engine: Engine) -> None:
-    bundle = dataclasses.replace(engine.bundle, item_part=engine.bundle.item_part * np.float32("nan"))
-    broken = dataclasses.replace(engine, bundle=bundle)
+    assert engine.ranking is not None
+    ranking = dataclasses.replace(engine.ranking, item_part=engine.ranking.item_part * np.float32("nan"))
+    broken = dataclasses.replace(engine, ranking=ranking)
     found = run(broken, bought("i1"), k=5)
     assert (found["served_by"], found["degraded"]) == ("retrieval", ["ranking"])
     assert ids(found) == ids(run(broken, bought("i1"), k=5))
@@ -285,3 +290,20 @@ def test_what_is_not_allowed_is_dropped_from_the_final_list_whatever_brought_it(
     leaked = Candidates(np.array([0, 1, 2, 3, 5]), call.scores, np.zeros(5, np.uint8))
     chosen, scores = top_k(call, leaked)
     assert (chosen.items.tolist(), scores.tolist()) == ([1, 3, 5], [8.0, 6.0, 5.0])
+
+
+def test_a_bundle_without_a_ranker_serves_the_retrieval_order(tmp_path: Path) -> None:
+    """By the product of the vectors, best first; nothing is degraded, and no ranking file is in the bundle."""
+    (tmp_path / "items").mkdir()
+    content = dataclasses.replace(tiny_content(tmp_path / "items"), ranking=None)
+    path = write_bundle(tmp_path / "bundles", content)
+    assert not (path / "ranking").exists()
+    assert open_bundle(path).manifest.ranking is None
+    engine = open_engine(path, 1 << 20)
+    found = run(engine, history=["i3", "i5"], k=20)
+    assert (found["served_by"], found["degraded"], found["warnings"]) == ("retrieval", [], [])
+    listed = engine.bundle.items.item_indices(ids(found))
+    known = engine.bundle.items.item_indices(["i3", "i5"])
+    vector = engine.user_vectors([EMPTY.extended(known.tolist(), NOW_MS)])[0]
+    assert len(listed) == 20
+    assert (np.diff(engine.bundle.item_vectors[listed] @ vector) <= 1e-6).all()

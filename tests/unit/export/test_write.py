@@ -101,7 +101,7 @@ def test_a_gate_of_the_whole_flow_sees_the_bundle_and_can_stop_it(tmp_path: Path
 
 
 def test_content_that_does_not_fit_together_leaves_no_bundle(tmp_path: Path, content: BundleContent) -> None:
-    wrong = replace(content, item_part=content.item_part[:-1])
+    wrong = replace(content, ranking=replace(content.ranking, item_part=content.ranking.item_part[:-1]))
     with pytest.raises(BundleError, match=r"item_part.npy: is float32"):
         write_bundle(tmp_path / "bundles", wrong, CREATED)
     assert os.listdir(tmp_path / "bundles") == []
