@@ -11,6 +11,7 @@ from app.engine import Engine
 from app.filters import Mask, allowed_items, check_filter, check_names
 from app.wire import Degraded, RecommendRequest, ServedBy
 from models.contract.candidates import Candidates
+from models.contract.features import UserFeatures, user_features
 from models.contract.history import EMPTY, History, find_items, read_history
 from models.contract.state import UserState
 
@@ -37,6 +38,7 @@ class Call:
     state: UserState | None = None
     history: History = EMPTY
     allowed: Mask = field(default_factory=lambda: np.empty(0, np.bool_))
+    features: UserFeatures | None = None
     user_vector: NDArray[np.float32] | None = None
     candidates: Candidates | None = None
     scores: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
@@ -82,6 +84,14 @@ def read_user(call: Call) -> None:
     if not request.include_seen:
         removed += [call.session, find_items(items.hashes, state.seen_hashes) if state is not None else NOTHING]
     call.allowed = allowed_items(len(items), mask, removed)
+
+
+def features_of(call: Call) -> UserFeatures:
+    """The user's features, made once, by the first stage that reads them: the user tower or the ranking."""
+    if call.features is None:
+        schema, request = call.engine.bundle.schema, call.request
+        call.features = user_features(schema, call.state, call.history, request.context, call.now_ms)
+    return call.features
 
 
 def _warn_of_expired(call: Call, state: UserState) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from app.call import Call
+from app.call import Call, features_of
 from models.contract.candidates import NUM_RANKED, POPULAR, USER_VECTOR, Candidates, from_history, merge
 
 MARGIN = 50
@@ -13,7 +13,9 @@ MARGIN = 50
 
 def retrieve(calls: Sequence[Call]) -> None:
     """User vectors in one run, then each call's candidates. All calls are of one engine and have a history."""
-    vectors = calls[0].engine.user_vectors([call.history for call in calls])
+    engine = calls[0].engine
+    features = [features_of(call) for call in calls] if engine.tower_reads_features else []
+    vectors = engine.user_vectors([call.history for call in calls], features)
     for call, vector in zip(calls, vectors, strict=True):
         if not np.isfinite(vector).all():
             call.degraded.append("retrieval")

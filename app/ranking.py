@@ -5,18 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from app.call import Call
-from models.contract.features import cross_features, user_categories, user_numbers
+from app.call import Call, features_of
+from models.contract.features import cross_features
 
 
 def rank(calls: Sequence[Call]) -> None:
     """Give every call the ranking scores of its candidates. All calls are of one engine and have candidates."""
     engine = calls[0].engine
-    schema = engine.bundle.schema
     candidates = [call.candidates for call in calls if call.candidates is not None]
     scores = engine.rank(
-        np.stack([user_categories(schema, call.state, call.request.context, call.now_ms) for call in calls]),
-        np.stack([user_numbers(schema, call.state, call.history, call.now_ms) for call in calls]),
+        [features_of(call) for call in calls],
         [found.items for found in candidates],
         [
             cross_features(found.items, found.scores, call.history, engine.tables, call.now_ms)

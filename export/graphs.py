@@ -20,6 +20,7 @@ from torch import nn
 
 from export.stable import stabilise_sums
 from models.contract.manifest import Tensor
+from models.contract.user_inputs import FEATURES, HISTORY
 
 OPSET = 20
 BATCH, ROWS = "batch", "rows"
@@ -36,8 +37,9 @@ class GraphIO:
     output: str
 
 
-USER_TOWER_IO = GraphIO({"history": BATCH, "set_ordinal": BATCH}, "user_vector")
-RANKING_USER_IO = GraphIO({"user_categorical": BATCH, "user_numeric": BATCH}, "user")
+USER_TOWER_IO = GraphIO(dict.fromkeys(HISTORY, BATCH), "user_vector")
+FEATURE_TOWER_IO = GraphIO(dict.fromkeys((*HISTORY, *FEATURES), BATCH), "user_vector")  # with `user_features`
+RANKING_USER_IO = GraphIO(dict.fromkeys(FEATURES, BATCH), "user")
 RANKING_HEAD_IO = GraphIO({"user": BATCH, "item_part": ROWS, "cross": ROWS, "row_user": ROWS}, "score")
 
 

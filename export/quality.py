@@ -12,10 +12,19 @@ from export.graphs import Feed, open_session, run
 from export.measure import mean_overlap
 from models import metrics
 from models.contract.candidates import Candidates
-from models.contract.history import tower_input
 from models.contract.manifest import Gate
+from models.contract.schema import Schema
 from models.data.dataset import Dataset
-from models.offline import Retrieval, UserMoment, candidates, exact_nearest, moments, ranker_input, user_vectors
+from models.offline import (
+    Retrieval,
+    UserMoment,
+    candidates,
+    exact_nearest,
+    moments,
+    ranker_input,
+    tower_inputs,
+    user_vectors,
+)
 from models.targets import Window, window_targets
 
 MAX_USERS = 512
@@ -34,10 +43,10 @@ class Requests:
     targets: list[NDArray[np.int64]]
     vectors: NDArray[np.float32]
     retrieval: Retrieval
+    schema: Schema
 
     def tower_feeds(self) -> list[Feed]:
-        inputs = [tower_input(who.history, self.retrieval.history_length) for who in self.moments]
-        return [{"history": items[None], "set_ordinal": ordinals[None]} for items, ordinals in inputs]
+        return [tower_inputs(self.schema, self.retrieval, [who]) for who in self.moments]
 
 
 def requests(dataset: Dataset, retrieval: Retrieval) -> Requests:
@@ -52,8 +61,9 @@ def requests(dataset: Dataset, retrieval: Retrieval) -> Requests:
         users=users,
         moments=found,
         targets=[targets.items[targets.offsets[row] : targets.offsets[row + 1]] for row in rows],
-        vectors=user_vectors(retrieval, [who.history for who in found]),
+        vectors=user_vectors(dataset.schema, retrieval, found),
         retrieval=retrieval,
+        schema=dataset.schema,
     )
 
 

@@ -4,21 +4,24 @@ It reads the state as it stood at a moment and uses the contract's own candidate
 what serving will see.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.candidates import NUM_RANKED, USER_VECTOR, Candidates, from_history, merge
-from models.contract.features import ItemTables, cross_features, user_categories, user_numbers
-from models.contract.history import History, find_items, read_history, tower_input
+from models.contract.features import ItemTables, UserFeatures, cross_features, user_features
+from models.contract.history import History, find_items, read_history
+from models.contract.schema import Schema
 from models.contract.state import UserState
+from models.contract.user_inputs import HISTORY, reads_features, user_inputs
 from models.data.dataset import Dataset
 from models.states import UserStates
 
-# (history int64 [B, L], set_ordinal int64 [B, L]) -> user vectors float32 [B, d]
-UserTower = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+# inputs of B users by name, see models.contract.user_inputs -> user vectors float32 [B, d]
+UserTower = Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float32]]
 # (user vector float32 [d], allowed bool [N], limit) -> item indices, best first
 Nearest = Callable[[NDArray[np.float32], NDArray[np.bool_], int], NDArray[np.int64]]
 
@@ -30,7 +33,7 @@ class Retrieval:
     """All that candidate generation needs, as it stood at one moment.
 
     item_hashes: uint64 [N], sorted.  item_vectors: float32 [N, d].  popular: int64 [p], best first.
-    nearest: exact search when None.
+    nearest: exact search when None.  tower_inputs: names of what the tower takes.
     """
 
     tower: UserTower
@@ -40,15 +43,20 @@ class Retrieval:
     tables: ItemTables
     popular: NDArray[np.int64]
     nearest: Nearest | None = None
+    tower_inputs: tuple[str, ...] = HISTORY
 
 
 @dataclass(frozen=True, slots=True)
 class UserMoment:
-    """A user at a moment: what a request would find."""
+    """A user at a moment: what a request would find, and the context that it brings."""
 
     state: UserState
     history: History
     now_ms: int
+    context: dict[str, str] = field(default_factory=dict)
+
+    def features(self, schema: Schema) -> UserFeatures:
+        return user_features(schema, self.state, self.history, self.context, self.now_ms)
 
 
 def moments(dataset: Dataset, users: Sequence[int], now_ms: int) -> list[UserMoment]:
@@ -64,13 +72,17 @@ def seen_items(state: UserState, item_hashes: NDArray[np.uint64]) -> NDArray[np.
     return found[found >= 0]
 
 
-def user_vectors(retrieval: Retrieval, histories: Sequence[History]) -> NDArray[np.float32]:
+def tower_inputs(schema: Schema, retrieval: Retrieval, whos: Sequence[UserMoment]) -> dict[str, NDArray[Any]]:
+    """What the user tower takes, a row for each user."""
+    names = retrieval.tower_inputs
+    features = [who.features(schema) for who in whos] if reads_features(names) else []
+    return user_inputs(names, retrieval.history_length, [who.history for who in whos], features)
+
+
+def user_vectors(schema: Schema, retrieval: Retrieval, whos: Sequence[UserMoment]) -> NDArray[np.float32]:
     """float32 [B, d]."""
-    inputs = [tower_input(history, retrieval.history_length) for history in histories]
-    parts = []
-    for start in range(0, len(inputs), TOWER_BATCH):
-        items, ordinals = (np.stack(column) for column in zip(*inputs[start : start + TOWER_BATCH], strict=True))
-        parts.append(retrieval.tower(items, ordinals))
+    batches = [whos[start : start + TOWER_BATCH] for start in range(0, len(whos), TOWER_BATCH)]
+    parts = [retrieval.tower(tower_inputs(schema, retrieval, batch)) for batch in batches]
     return np.concatenate(parts) if parts else np.empty((0, retrieval.item_vectors.shape[1]), np.float32)
 
 
@@ -104,12 +116,9 @@ def exact_nearest(
 
 
 def ranker_input(
-    dataset: Dataset, retrieval: Retrieval, who: UserMoment, found: Candidates, context: dict[str, str] | None = None
+    dataset: Dataset, retrieval: Retrieval, who: UserMoment, found: Candidates
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
     """user_categorical int64 [Fu], user_numeric float32 [Gu], cross float32 [n, c] of one request."""
-    schema = dataset.schema
-    return (
-        user_categories(schema, who.state, context or {}, who.now_ms),
-        user_numbers(schema, who.state, who.history, who.now_ms),
-        cross_features(found.items, found.scores, who.history, retrieval.tables, who.now_ms),
-    )
+    features = who.features(dataset.schema)
+    cross = cross_features(found.items, found.scores, who.history, retrieval.tables, who.now_ms)
+    return features.categorical, features.numeric, cross

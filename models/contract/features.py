@@ -5,7 +5,7 @@ the bundle, and the candidates. Training calls the same functions for moments of
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +46,25 @@ class ItemTables:
     affinity: NDArray[np.int32]
 
 
+class UserFeatures(NamedTuple):
+    """categorical: int64 [Fu], see `user_categories`.  numeric: float32 [Gu], see `user_numbers`."""
+
+    categorical: NDArray[np.int64]
+    numeric: NDArray[np.float32]
+
+
 def cross_names(schema: Schema) -> list[str]:
     return [*CROSS, *(f"affinity_{name}" for name in schema.affinity)]
 
 
 def user_numeric_names(schema: Schema) -> list[str]:
     return [*USER_NUMERIC, *(feature.name for feature in schema.numeric("user"))]
+
+
+def user_features(
+    schema: Schema, state: UserState | None, history: History, context: dict[str, str], now_ms: int
+) -> UserFeatures:
+    return UserFeatures(user_categories(schema, state, context, now_ms), user_numbers(schema, state, history, now_ms))
 
 
 def user_categories(schema: Schema, state: UserState | None, context: dict[str, str], now_ms: int) -> NDArray[np.int64]:

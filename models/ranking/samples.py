@@ -6,7 +6,7 @@ retrieval model learns nothing from the first window on; it only stops where tha
 beside the candidates.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,14 +101,17 @@ class _Builder:
 
     def add(self, number: int, window: LabelWindow, inside: Interactions, users: list[int]) -> None:
         found = moments(self.dataset, users, window.start_ms)
-        known = [(user, who) for user, who in zip(users, found, strict=True) if len(who.history)]
-        vectors = user_vectors(window.retrieval, [who.history for _, who in known])
+        known = [
+            (user, replace(who, context=self._context(inside, user)))
+            for user, who in zip(users, found, strict=True)
+            if len(who.history)
+        ]
+        vectors = user_vectors(self.dataset.schema, window.retrieval, [who for _, who in known])
         for (user, who), vector in zip(known, vectors, strict=True):
             first, last = np.searchsorted(inside.user_index, [user, user + 1])
             targets = np.unique(inside.item_index[first:last]).astype(np.int64)
-            context = self._context(inside, int(first))
             for include_seen in (True, False):
-                self._add_list(number, window, user, who, vector, targets, context, include_seen)
+                self._add_list(number, window, user, who, vector, targets, include_seen)
 
     def _add_list(
         self,
@@ -118,11 +121,10 @@ class _Builder:
         who: UserMoment,
         vector: NDArray[np.float32],
         targets: NDArray[np.int64],
-        context: dict[str, str],
         include_seen: bool,
     ) -> None:
         found = candidates(window.retrieval, who, vector, include_seen)
-        categorical, numeric, cross = ranker_input(self.dataset, window.retrieval, who, found, context)
+        categorical, numeric, cross = ranker_input(self.dataset, window.retrieval, who, found)
         seen = np.empty(0, np.int64) if include_seen else seen_items(who.state, window.retrieval.item_hashes)
         items = found.items
         if self.num_sampled:
@@ -152,10 +154,11 @@ class _Builder:
         extra = cross_features(together, scores, who.history, retrieval.tables, who.now_ms)
         return together, np.concatenate([cross, extra[len(found) :]])
 
-    def _context(self, inside: Interactions, row: int) -> dict[str, str]:
+    def _context(self, inside: Interactions, user: int) -> dict[str, str]:
         """The context of the user's first interaction of the window, half of the time."""
         if self.rng.random() >= CONTEXT_KEPT:
             return {}
+        row = int(np.searchsorted(inside.user_index, user))
         codes = {f.name: (f, int(inside.context[f.name][row])) for f in self.dataset.schema.context_features}
         return {name: feature.vocabulary[code - 1] for name, (feature, code) in codes.items() if code}
 

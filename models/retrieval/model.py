@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from models.contract.user_inputs import FEATURES, HISTORY
+
 
 class RetrievalModel(nn.Module, ABC):
     """`forward` is the user tower as it is exported; a score is the product of a user vector and an item vector.
@@ -14,6 +16,11 @@ class RetrievalModel(nn.Module, ABC):
 
     history_length: int
     user_features: bool = False
+
+    @property
+    def tower_inputs(self) -> tuple[str, ...]:
+        """Names of what `forward` takes, in its order."""
+        return (*HISTORY, *FEATURES) if self.user_features else HISTORY
 
     @abstractmethod
     def forward(self, history: Tensor, set_ordinal: Tensor, *user_features: Tensor) -> Tensor:

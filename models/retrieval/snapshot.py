@@ -1,5 +1,8 @@
 """A trained retrieval model with its tables, as they stood at one moment."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,9 +32,11 @@ def snapshot(dataset: Dataset, model: RetrievalModel, at_ms: int) -> Retrieval:
     """The model as candidate generation sees it; item-to-item neighbours and popularity know what came before at_ms."""
     model.eval()
 
-    def tower(history: NDArray[np.int64], set_ordinal: NDArray[np.int64]) -> NDArray[np.float32]:
+    def tower(inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            vectors: NDArray[np.float32] = model(torch.from_numpy(history), torch.from_numpy(set_ordinal)).numpy()
+            vectors: NDArray[np.float32] = model(
+                *(torch.from_numpy(inputs[name]) for name in model.tower_inputs)
+            ).numpy()
         return vectors
 
     with torch.inference_mode():
@@ -43,4 +48,5 @@ def snapshot(dataset: Dataset, model: RetrievalModel, at_ms: int) -> Retrieval:
         item_vectors=item_vectors,
         tables=item_tables(dataset, at_ms),
         popular=most_popular(dataset.interactions.before(at_ms), dataset.num_items, at_ms),
+        tower_inputs=model.tower_inputs,
     )

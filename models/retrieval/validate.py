@@ -6,11 +6,10 @@ import numpy as np
 import torch
 
 from models import metrics
-from models.contract.history import read_history, tower_input
+from models.contract.user_inputs import FEATURES, HISTORY, user_inputs
 from models.data.dataset import Dataset
-from models.offline import seen_items
+from models.offline import moments, seen_items
 from models.retrieval.model import RetrievalModel
-from models.states import UserStates
 from models.targets import Mode, Window, window_targets
 
 MAX_USERS = 2000
@@ -26,12 +25,11 @@ def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int)
     if not len(targets):
         raise ValueError(f"nobody known before the window {window.name!r} took an item in it; use more data")
     rows = np.linspace(0, len(targets) - 1, min(MAX_USERS, len(targets))).astype(np.int64)
-    states = UserStates(dataset)
-    found = [states.at(int(targets.users[row]), window.start_ms) for row in rows]
-    histories = [read_history(state, dataset.item_hashes) for state in found]
-    seen = [torch.from_numpy(seen_items(state, np.asarray(dataset.item_hashes))) for state in found]
-    inputs = [tower_input(history, history_length) for history in histories]
-    items, ordinals = (torch.from_numpy(np.stack(column)) for column in zip(*inputs, strict=True))
+    whos = moments(dataset, targets.users[rows].tolist(), window.start_ms)
+    seen = [torch.from_numpy(seen_items(who.state, np.asarray(dataset.item_hashes))) for who in whos]
+    features = [who.features(dataset.schema) for who in whos]
+    made = user_inputs((*HISTORY, *FEATURES), history_length, [who.history for who in whos], features)
+    inputs = {name: torch.from_numpy(rows) for name, rows in made.items()}
     wanted = [targets.items[targets.offsets[row] : targets.offsets[row + 1]] for row in rows]
     counts = np.array([len(row) for row in wanted])
 
@@ -40,7 +38,8 @@ def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int)
         hits = np.zeros((len(rows), 10), np.bool_)
         for start in range(0, len(rows), BATCH):
             chunk = slice(start, min(start + BATCH, len(rows)))
-            scores = model(items[chunk], ordinals[chunk]) @ vectors.T  # [B, N]
+            users = model(*(inputs[name][chunk] for name in model.tower_inputs))
+            scores = users @ vectors.T  # [B, N]
             for offset, row in enumerate(range(chunk.start, chunk.stop)):
                 if mode == "new":
                     scores[offset, seen[row]] = -torch.inf

@@ -8,8 +8,9 @@ ranker would get equals, bit for bit, what its training matrix holds for that us
 import asyncio
 import io
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -76,9 +77,9 @@ def retrieval(dataset: Dataset) -> Retrieval:
     vectors = rng.normal(size=(dataset.num_items, 8)).astype(np.float32)
     rows = np.vstack([np.zeros((1, 8), np.float32), vectors])
 
-    def tower(history: NDArray[np.int64], set_ordinal: NDArray[np.int64]) -> NDArray[np.float32]:
-        weights = (1 / np.maximum(set_ordinal, 1)).astype(np.float32)
-        summed: NDArray[np.float32] = (rows[history] * weights[..., None]).sum(1)
+    def tower(inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        weights = (1 / np.maximum(inputs["set_ordinal"], 1)).astype(np.float32)
+        summed: NDArray[np.float32] = (rows[inputs["history"]] * weights[..., None]).sum(1)
         return summed
 
     past = dataset.interactions.before(LOADED_UNTIL_MS)
@@ -111,13 +112,13 @@ def in_training(dataset: Dataset, retrieval: Retrieval, moments: list[Moment]) -
     states = UserStates(dataset)
     found = [states.at(moment.user, moment.time_ms) for moment in moments]
     whos = [
-        UserMoment(state, read_history(state, dataset.item_hashes), moment.time_ms)
+        UserMoment(state, read_history(state, dataset.item_hashes), moment.time_ms, moment.context)
         for state, moment in zip(found, moments, strict=True)
     ]
-    vectors = user_vectors(retrieval, [who.history for who in whos])
+    vectors = user_vectors(dataset.schema, retrieval, whos)
     for who, vector, moment in zip(whos, vectors, moments, strict=True):
         brought = candidates(retrieval, who, vector, moment.include_seen)
-        categorical, numeric, cross = ranker_input(dataset, retrieval, who, brought, moment.context)
+        categorical, numeric, cross = ranker_input(dataset, retrieval, who, brought)
         yield categorical, numeric, brought, cross
 
 
@@ -127,7 +128,7 @@ def in_serving(dataset: Dataset, retrieval: Retrieval, state: UserState | None, 
     now_ms, hashes = moment.time_ms + SHIFT_MS, dataset.item_hashes
     history = read_history(state, hashes)
     items, ordinals = tower_input(history, HISTORY_LENGTH)
-    vector = retrieval.tower(items[None], ordinals[None])[0]
+    vector = retrieval.tower({"history": items[None], "set_ordinal": ordinals[None]})[0]
     allowed = np.ones(dataset.num_items, np.bool_)
     if not moment.include_seen:
         seen = find_items(hashes, state.seen_hashes)
