@@ -10,11 +10,13 @@ from cli.options import DATA_DIR, DataDir, reported
 if TYPE_CHECKING:
     from export.offline import BundleSystem
     from models.data.dataset import Dataset
+    from models.evaluate import System
     from models.report import Report
 
 FOLDER = "evaluation"
 REPORT = "report.json"
-SERVED, RETRIEVAL = "retrieval_ranking", "retrieval"
+PER_USER = "per_user.npz"
+SERVED, RETRIEVAL, TRAINED_USERS = "retrieval_ranking", "retrieval", "trained_users"
 
 
 def evaluate(data_dir: DataDir = DATA_DIR, baskets: bool = typer.Option(False, help="Also the next basket.")) -> None:
@@ -46,11 +48,13 @@ def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = 
     import shutil
     from dataclasses import replace
 
+    import numpy as np
+
     from cli.export import export_bundle
     from export.offline import BundleSystem, open_models
     from models.baselines import baselines
     from models.contract.bundle import open_bundle
-    from models.evaluate import System, evaluate_systems
+    from models.evaluate import evaluate_systems
     from models.targets import Window
 
     folder = data_dir / FOLDER
@@ -58,28 +62,49 @@ def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = 
     path = export_bundle(dataset, data_dir, folder / "bundles", for_test=True)
     bundle, split = open_bundle(path), dataset.splits.test_start_ms
     models = open_models(dataset, bundle)
-    served = BundleSystem(models, split, "ranking")
+    served = BundleSystem(models, split, "ranking")  # in a bundle without a ranker this is the retrieval order
+    name = SERVED if bundle.manifest.ranking else RETRIEVAL
     plain = baselines(dataset, split)
     systems: dict[str, System] = {
-        SERVED: served,
+        name: served,
         RETRIEVAL: BundleSystem(models, split, "retrieval"),
         "user_vector": BundleSystem(models, split, "user_vector"),
+        **_trained_users(dataset, data_dir),
         **plain,
     }
     report = evaluate_systems(
         dataset,
         Window.test(dataset),
         systems,
-        references=[SERVED, *(name for name in systems if name != SERVED)],
-        rankers={"ranking": served.scored},
-        basket_systems={SERVED: served, **plain} if baskets else None,
+        references=list(systems),
+        rankers={"ranking": served.scored} if bundle.manifest.ranking else None,
+        basket_systems={name: served, **plain} if baskets else None,
     )
     report = replace(report, training_key=bundle.manifest.training_key)
     _compare_with_service(dataset, path, served)
+    np.savez(folder / PER_USER, allow_pickle=False, **report.per_user)
     unfinished = folder / f"{REPORT}.tmp"
     unfinished.write_bytes(report.to_json())
     os.replace(unfinished, folder / REPORT)
     return report
+
+
+def _trained_users(dataset: "Dataset", data_dir: Path) -> dict[str, "System"]:
+    """The retrieval model with the user vectors of its training, for a model that has them."""
+    import torch
+
+    from cli.train import read_options
+    from models.baselines import UserLog
+    from models.train import load_first_retrieval
+    from models.trained_users import TrainedUsers
+
+    model = load_first_retrieval(dataset, read_options(data_dir), data_dir / "train")
+    with torch.inference_mode():
+        users, items = model.known_user_vectors(), model.item_vectors()
+    if users is None:
+        return {}
+    log = UserLog.of(dataset)
+    return {TRAINED_USERS: TrainedUsers(users.numpy(), items.numpy(), log, dataset.splits.test_start_ms)}
 
 
 def _compare_with_service(dataset: "Dataset", bundle: Path, served: "BundleSystem") -> None:
@@ -114,8 +139,9 @@ def manifest_metrics(data_dir: Path, training_key: str) -> dict[str, dict[str, f
     for section in report["sections"]:
         if section["unit"] != "window":
             continue
+        served = SERVED if SERVED in section["systems"] else RETRIEVAL
         for name, system in section["systems"].items():
-            group = "test" if name == SERVED else f"test {name}"
+            group = "test" if name == served else f"test {name}"
             for metric in ("ndcg@10", "recall@20"):
                 groups.setdefault(group, {})[f"{section['mode']} {metric}"] = system["metrics"][metric]["value"]
     return groups

@@ -55,7 +55,7 @@ def evaluate_systems(
     references = list(references) if references is not None else list(systems)[:1]
     if unknown := [name for name in references if name not in systems]:
         raise ValueError(f"reference {unknown[0]!r} is not a system; choose from {', '.join(systems)}")
-    evaluation = _Evaluation(dataset, ks, seed, references)
+    evaluation = _Evaluation(dataset, ks, seed, references, {})
     sections = [evaluation.window(window, mode, systems, rankers or {}) for mode in modes]
     if basket_systems:
         sections += [evaluation.baskets(window, mode, basket_systems) for mode in modes]
@@ -69,6 +69,7 @@ def evaluate_systems(
         seed=seed,
         references=references,
         sections=sections,
+        per_user=evaluation.per_user,
     )
 
 
@@ -78,6 +79,7 @@ class _Evaluation:
     ks: list[int]
     seed: int
     references: list[str]
+    per_user: dict[str, NDArray[np.int64] | NDArray[np.float64]]
 
     def window(
         self, window: Window, mode: Mode, systems: Mapping[str, System], rankers: Mapping[str, Ranker]
@@ -126,6 +128,11 @@ class _Evaluation:
         num_targets = metrics.count_targets(targets.offsets)
         users, rows = np.unique(targets.users, return_inverse=True)
         values = {name: self._user_values(found, targets, num_targets, rows) for name, found in lists.items()}
+        self.per_user[f"{unit}/{targets.mode}/users"] = users
+        for name, by_metric in values.items():
+            self.per_user.update(
+                {f"{unit}/{targets.mode}/{name}/{metric}": value for metric, value in by_metric.items()}
+            )
         return Section(
             unit=unit,
             mode=targets.mode,

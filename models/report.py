@@ -3,10 +3,12 @@
 `docs/evaluation.md` describes every field. Metric names are `<metric>@<k>`; an undefined number is null.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from models.bootstrap import CONFIDENCE, NUM_RESAMPLES, Interval, Paired
 from models.targets import Mode
@@ -74,6 +76,8 @@ class Section:
 class Report:
     """training_key: of the models that were measured, "" for none.  ks: list lengths, ascending.
     references: the systems that paired intervals are against.
+    per_user: what the means are of, not part of the JSON: `<unit>/<mode>/users` int64 [U], ascending, and
+    `<unit>/<mode>/<system>/<metric>` float64 [U]. So two reports on the same window can be compared user by user.
     """
 
     fingerprint: str
@@ -89,6 +93,9 @@ class Report:
     confidence: float = CONFIDENCE
     version: int = REPORT_VERSION
     training_key: str = ""
+    per_user: dict[str, NDArray[np.int64] | NDArray[np.float64]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def section(self, mode: Mode, unit: Unit = "window") -> Section:
         """Raises KeyError if the report has no such section."""
@@ -100,7 +107,9 @@ class Report:
     def to_json(self) -> bytes:
         """UTF-8 JSON, indented, numbers rounded to six digits after the point."""
         options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-        return orjson.dumps(_rounded(asdict(self)), option=options)
+        plain = asdict(replace(self, per_user={}))
+        del plain["per_user"]
+        return orjson.dumps(_rounded(plain), option=options)
 
 
 def _rounded(value: Any) -> Any:

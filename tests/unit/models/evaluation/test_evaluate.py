@@ -59,6 +59,14 @@ def test_new_items_leave_out_users_who_turned_to_nothing_new(report: Report) -> 
     assert section.systems["good"].metrics["recall@2"].value == 1 / 2
 
 
+def test_what_the_means_are_of_is_kept_by_user(report: Report) -> None:
+    """So that reports of two trainings can be compared user by user; the JSON stays without it."""
+    assert report.per_user["window/all/users"].tolist() == [0, 1]
+    assert report.per_user["window/all/good/recall@2"].tolist() == [1 / 3, 1.0]
+    assert report.per_user["window/new/users"].tolist() == [0]
+    assert "per_user" not in orjson.loads(report.to_json())
+
+
 def test_section_counts_and_ceiling(report: Report) -> None:
     section = report.section("all")
     assert (section.num_users, section.num_targets) == (2, 4)
