@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.dataset import Interactions
-
-DAY_MS = 86_400_000
+from models.retrieval.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +40,9 @@ class HistoryWindows:
     ) -> None:
         """interactions: sorted by (user_index, time_ms)."""
         self._items = interactions.item_index.astype(np.int64)
-        user, time = interactions.user_index.astype(np.int64), interactions.time_ms
         self.length, self.repeat_weight = length, repeat_weight
-        size = len(user)
-        if not size:
-            raise ValueError("no interactions to train on: the training window is empty")
-        new_user = np.r_[True, user[1:] != user[:-1]]
-        new_set = new_user | np.r_[True, time[1:] != time[:-1]]
-        self._set = np.cumsum(new_set) - 1  # global number of the set, ascending in time within a user
-        starts = np.flatnonzero(new_set)
-        self._set_start = starts[self._set]
-        span = int(time.max() - time.min()) + int(horizon_days * DAY_MS) + 1
-        key = user * span + (time - time.min())  # one ascending key: users never overlap
-        same_user_end = np.r_[np.flatnonzero(new_user)[1:], size][np.cumsum(new_user) - 1]
-        until = np.searchsorted(key, key + int(horizon_days * DAY_MS), side="right")
-        self._target_end = np.minimum(until, same_user_end)
-        self._user_start = np.flatnonzero(new_user)[np.cumsum(new_user) - 1]
-        self._first = _first_occurrence(user, self._items)
-        self._ends = _window_ends(self._user_start, same_user_end, length)
+        self._at = Timeline.of(interactions, horizon_days)
+        self._ends = _window_ends(self._at.user_start, self._at.user_end, length)
 
     def __len__(self) -> int:
         """Windows of one epoch."""
@@ -73,18 +57,19 @@ class HistoryWindows:
         """The windows that end just before the given positions, each moved at random by up to half its length."""
         ends = self._jitter(ends, rng)
         positions = ends[:, None] - self.length + np.arange(self.length)
-        starts = self._user_start[ends - 1]
+        at = self._at
+        starts = at.user_start[ends - 1]
         real = positions >= starts[:, None]
         safe = np.where(real, positions, ends[:, None] - 1)
-        order = np.lexsort((rng.random(safe.shape), self._set[safe], real), axis=-1)  # shuffle inside each set
+        order = np.lexsort((rng.random(safe.shape), at.set_number[safe], real), axis=-1)  # shuffle inside each set
         safe, real = np.take_along_axis(safe, order, 1), np.take_along_axis(real, order, 1)
-        newest = self._set[ends - 1]
-        ordinal = np.where(real, _dense_from_newest(self._set[safe], newest), 0)
-        low, high = self._set_start[safe], self._target_end[safe]
+        newest = at.set_number[ends - 1]
+        ordinal = np.where(real, _dense_from_newest(at.set_number[safe], newest), 0)
+        low, high = at.set_start[safe], at.target_end[safe]
         chosen = low + (rng.random(low.shape) * (high - low)).astype(np.int64)
-        repeat = self._first[chosen] < low
+        repeat = at.first[chosen] < low
         # The oldest set of a window sees nothing of what came before it: it teaches only at the start of a user.
-        oldest = (self._set[safe] == self._set[safe[:, :1]]) | ~real
+        oldest = (at.set_number[safe] == at.set_number[safe[:, :1]]) | ~real
         starts_user = (positions[:, :1] <= starts[:, None]) & real
         usable = real & (~oldest | starts_user)
         weights = np.where(usable, np.where(repeat, self.repeat_weight, 1.0), 0.0).astype(np.float32)
@@ -92,17 +77,9 @@ class HistoryWindows:
 
     def _jitter(self, ends: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         shift = rng.integers(0, self.length // 2 + 1, len(ends))
-        room = np.maximum(ends - self.length - self._user_start[ends - 1], 0)
+        room = np.maximum(ends - self.length - self._at.user_start[ends - 1], 0)
         moved: NDArray[np.int64] = ends - np.minimum(shift, room)
         return moved
-
-
-def _first_occurrence(user: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each interaction the position of the user's first interaction with that item."""
-    key = user * (int(items.max()) + 1) + items
-    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-    found: NDArray[np.int64] = first[inverse]
-    return found
 
 
 def _window_ends(user_start: NDArray[np.int64], user_end: NDArray[np.int64], length: int) -> NDArray[np.int64]:

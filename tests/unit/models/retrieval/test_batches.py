@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.data.dataset import Interactions
-from models.retrieval.batches import DAY_MS, Batch, HistoryWindows
+from models.retrieval.batches import Batch, HistoryWindows
+from models.retrieval.timeline import DAY_MS
 
 Line = tuple[int, int, int]  # user, day, item
 
