@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from ibis.backends.duckdb import Backend
 
 from models.contract.archive import COLUMNS, context_column
-from models.data.clean import count_rows, epoch_ms, judge_interactions, require_good
+from models.data.clean import below_reason, count_rows, epoch_ms, judge_interactions, require_good
 from models.data.config import Config, InteractionsSection
 from models.data.errors import SourceError
 from models.data.report import SourceReport
@@ -52,7 +52,7 @@ def read_archive(connection: Backend, config: Config, files: Sequence[Path]) -> 
     # in the archive a number of the team's own interactions is unknown
     absent = {f"numeric_{i}": ibis.null("float64") for i in range(len(config.interactions.numeric))}
     judged = connection.create_table("archive", judged.mutate(**absent), temp=True)
-    source = count_rows(connection, judged, {})
+    source = count_rows(connection, judged, {}, below_reason(section))
     if not source.rows:
         return None
     require_good(source, path, config.limits.max_bad_share)
@@ -70,6 +70,7 @@ def _section(interactions: InteractionsSection, path: str) -> InteractionsSectio
         event_type="event_type",
         default_event_type=interactions.default_event_type,
         value="value",
+        min_value=interactions.min_value,
         context=[context_column(name) for name in interactions.context],
     )
 

@@ -14,23 +14,24 @@ from models.data.sources import id_column, require_columns
 MAX_EVENT_TYPE_LENGTH = 64
 LATEST_TIME_MS = 4_102_444_800_000  # 2100-01-01: later times are milliseconds read as seconds, or the like
 MAX_NUMBER = 3.4e38  # the largest float32: what is stored
-_MS_PER_UNIT = {"s": 1000.0, "ms": 1.0, "us": 0.001}
+_MS_PER_UNIT = {"s": 1000.0, "ms": 1.0, "us": 0.001, "position": 1.0}
 
 
-def judge_interactions(table: ir.Table, section: InteractionsSection) -> ir.Table:
+def judge_interactions(table: ir.Table, section: InteractionsSection, *, timed: bool = True) -> ir.Table:
     """One row for each row of the source, in no order.
 
     Columns: user_id, item_id, event_type, context_0.. (string), time_ms (int64), value, numeric_0.. (float64), and
-    reason: null for a good row, else what is wrong. What is missing is null.
+    reason: null for a good row, else what is wrong or why it is left out. What is missing is null. timed: False reads
+    no timestamp; time_ms is then 0.
     """
     path = section.path
-    optional = [name for name in (section.event_type, section.value) if name]
-    columns = [section.user_id, section.item_id, section.timestamp, *optional, *section.context, *section.numeric]
+    optional = [name for name in (section.timestamp if timed else None, section.event_type, section.value) if name]
+    columns = [section.user_id, section.item_id, *optional, *section.context, *section.numeric]
     require_columns(table, path, columns)
     rows = {
         "user_id": id_column(table, path, section.user_id),
         "item_id": id_column(table, path, section.item_id),
-        "time_ms": _time_ms(table, section),
+        "time_ms": _time_ms(table, section) if timed else ibis.literal(0, "int64"),
         "event_type": _event_type(table, section),
         "value": finite_number(table, path, section.value) if section.value else ibis.literal(0.0),
         "value_given": table[section.value].notnull() if section.value else ibis.literal(True),
@@ -45,8 +46,14 @@ def judge_interactions(table: ir.Table, section: InteractionsSection) -> ir.Tabl
             (judged.time_ms.isnull(), _time_reason(section)),
             (judged.event_type.length() > MAX_EVENT_TYPE_LENGTH, f"event_type over {MAX_EVENT_TYPE_LENGTH} characters"),
             (judged.value_given & judged.value.isnull(), "value is not a finite number"),
+            *([] if section.min_value is None else [(judged.value < section.min_value, below_reason(section))]),
         )
     )
+
+
+def below_reason(section: InteractionsSection) -> str:
+    """Why a good row of too small a value is left out. A row without a value stays."""
+    return f"value below {section.min_value}"
 
 
 def judge_ids(rows: ir.Table, column: str) -> ir.Table:
@@ -60,8 +67,13 @@ def judge_pairs(rows: ir.Table, columns: tuple[str, str]) -> ir.Table:
     return rows.mutate(reason=ibis.cases(*reasons))
 
 
-def count_rows(connection: Backend, judged: ir.Table, missing: dict[str, ir.BooleanValue]) -> SourceReport:
-    """Rows, bad ones by reason, and missing values of the good ones by column."""
+def count_rows(
+    connection: Backend, judged: ir.Table, missing: dict[str, ir.BooleanValue], left_out: str | None = None
+) -> SourceReport:
+    """Rows, bad ones by reason, and missing values of the good ones by column.
+
+    left_out: the one reason that makes no bad row.
+    """
     by_reason = judged.group_by("reason").agg(rows=judged.count()).order_by("reason")
     counts = {row["reason"]: row["rows"] for row in connection.to_pyarrow(by_reason).to_pylist()}
     absent: dict[str, int] = {}
@@ -70,8 +82,9 @@ def count_rows(connection: Backend, judged: ir.Table, missing: dict[str, ir.Bool
         absent = connection.to_pyarrow(judged.agg(sums)).to_pylist()[0]
     return SourceReport(
         rows=sum(counts.values()),
-        bad={reason: count for reason, count in counts.items() if reason is not None},
+        bad={reason: count for reason, count in counts.items() if reason not in (None, left_out)},
         missing={name: count for name, count in absent.items() if count},
+        left_out={reason: count for reason, count in counts.items() if reason is not None and reason == left_out},
     )
 
 
@@ -118,7 +131,10 @@ def _time_ms(table: ir.Table, section: InteractionsSection) -> ir.IntegerValue:
     values = table[section.timestamp]
     if section.time_unit is not None:
         number = finite_number(table, section.path, section.timestamp) * _MS_PER_UNIT[section.time_unit]
-        return ibis.ifelse(number.between(0, LATEST_TIME_MS), number, ibis.null("float64")).round().cast("int64")
+        readable = number.between(0, LATEST_TIME_MS)
+        if section.time_unit == "position":
+            readable = readable & (number == number.floor())
+        return ibis.ifelse(readable, number, ibis.null("float64")).round().cast("int64")
     if isinstance(values.type(), dt.Numeric):
         raise SourceError(f"{section.path}: column {section.timestamp!r} holds numbers; set interactions.time_unit")
     if not isinstance(values.type(), dt.String | dt.Timestamp | dt.Date):
@@ -136,5 +152,7 @@ def epoch_ms(time: ir.TimestampValue) -> ir.IntegerValue:
 
 
 def _time_reason(section: InteractionsSection) -> str:
+    if section.time_unit == "position":
+        return "timestamp is not a position: a whole number from 0 on"
     hint = f"as a number in {section.time_unit}" if section.time_unit else "as ISO 8601 (for numbers set time_unit)"
     return f"timestamp missing, not readable {hint}, or not in 1970 to 2100"

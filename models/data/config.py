@@ -40,7 +40,10 @@ class InteractionsSection(Section):
     timestamp: ColumnName = Field(
         "timestamp", description="a timestamp, ISO 8601 text (UTC unless it says) or a number"
     )
-    time_unit: Literal["s", "ms", "us"] | None = Field(default=None, description="unit of a timestamp that is a number")
+    time_unit: Literal["s", "ms", "us", "position"] | None = Field(
+        default=None,
+        description="unit of a timestamp that is a number; position: it is the place in the user's sequence, no time",
+    )
     event_type: ColumnName | None = Field(default=None, description="column with the type of event")
     default_event_type: EventType = Field(
         default="purchase", description="type of rows without one, or without that column"
@@ -48,10 +51,17 @@ class InteractionsSection(Section):
     value: ColumnName | None = Field(
         default=None, description="a number such as money or seconds watched; missing becomes 0"
     )
+    min_value: float | None = Field(default=None, description="interactions of a smaller value are left out")
     context: list[ColumnName] = Field(
         [], description="categorical columns that describe the moment: store, device, ..."
     )
     numeric: list[ColumnName] = Field(default=[], description="further numbers of an interaction; missing becomes 0")
+
+    @model_validator(mode="after")
+    def _min_value_of_a_column(self) -> Self:
+        if self.min_value is not None and self.value is None:
+            raise ValueError("min_value needs the column to compare: set value")
+        return self
 
 
 class ItemsSection(Section):
@@ -110,15 +120,34 @@ class EventsSection(Section):
 
 
 class SplitSection(Section):
-    kind: Literal["time", "leave-last-out", "random"] = "time"
+    kind: Literal["time", "leave-last-out", "random"] = Field(
+        default="time", description="the other two rewrite the times; for comparing with papers"
+    )
     test_days: float = Field(default=28, gt=0, description="time: length of the last window")
     valid_days: float = Field(default=28, gt=0, description="time: length of the window before the test window")
-    ranker_windows: int = Field(
-        default=4, ge=1, description="time: windows of valid_days before validation, for the ranker"
+    ranker_windows: int | None = Field(
+        default=None,
+        ge=0,
+        description="windows before validation, for the ranker. time: of valid_days, 4 if not given; "
+        "leave-last-out: of one interaction of each user, 1 if not given; random: none",
     )
-    valid_share: float = Field(default=0.1, gt=0, lt=0.5, description="random: share of interactions for validation")
-    test_share: float = Field(default=0.1, gt=0, lt=0.5, description="random: share of interactions for the test")
+    valid_share: float = Field(default=0.1, gt=0, lt=0.5, description="random: share of a user's for validation")
+    test_share: float = Field(default=0.1, gt=0, lt=0.5, description="random: share of a user's for the test")
     seed: int = Field(default=0, ge=0, description="random, and ties of leave-last-out")
+
+    @property
+    def num_ranker_windows(self) -> int:
+        defaults = {"time": 4, "leave-last-out": 1, "random": 0}
+        return defaults[self.kind] if self.ranker_windows is None else self.ranker_windows
+
+    @model_validator(mode="after")
+    def _random_has_no_earlier_window(self) -> Self:
+        if self.kind == "random" and self.ranker_windows:
+            raise ValueError(
+                f"ranker_windows = {self.ranker_windows}, but in a random split nothing is earlier than validation; "
+                "leave it out"
+            )
+        return self
 
 
 class LimitsSection(Section):
@@ -156,6 +185,11 @@ class Config(Section):
         categorical = {f.name for f in self.items.features if f.kind == "categorical"} if self.items else set()
         affinity = self.items.affinity if self.items else []
         _require_subset("items.affinity", affinity, categorical, "a categorical feature of [items]")
+        if self.interactions.time_unit == "position" and self.split.kind == "time":
+            raise ValueError(
+                'interactions.time_unit = "position" is no time to split by; set [split] kind = "leave-last-out" or '
+                '"random"'
+            )
         context = set(self.interactions.context)
         _require_subset("features.context", self.features.context, context, "listed in interactions.context")
         for name, columns in self._lists():

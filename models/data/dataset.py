@@ -36,9 +36,9 @@ SplitKind = Literal["time", "leave-last-out", "random"]
 class Splits:
     """Where the windows start, ms UTC: [.., valid) train, [valid, test) validation, [test, end) test.
 
-    ranker_start_ms: [ranker_start, valid) is for the ranking model. end_ms: the last time + 1.
-    For the kinds other than "time" no window separates the parts: all starts are the first time, so that nothing
-    lies before them; use `Dataset.part`.
+    ranker_start_ms: [ranker_start, valid) is for the ranking model; empty where there is no window for it. end_ms: the
+    last time + 1. For the kinds other than "time" the interactions' times were rewritten to fit windows of a day
+    (models/data/split.py).
     """
 
     ranker_start_ms: int

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from models.contract.schema import CategoricalFeature
 from models.data.archive import ArchivedLog, read_archive
-from models.data.clean import count_rows, judge_interactions, require_good
+from models.data.clean import below_reason, count_rows, judge_interactions, require_good
 from models.data.config import Config
 from models.data.dataset import Splits
 from models.data.encode import encode_values, make_vocabulary, positions
-from models.data.errors import SourceError
+from models.data.errors import BadRowsError, SourceError
 from models.data.interactions import Interactions
 from models.data.report import SourceReport
 from models.data.sources import read_source
-from models.data.split import TEST, make_splits, with_part
+from models.data.split import TEST, split
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 MAX_EVENT_TYPES = 64
@@ -41,7 +41,7 @@ class Log:
     @property
     def num_good(self) -> int:
         sources = [self.source, *([self.archive.source] if self.archive else [])]
-        return sum(source.rows - source.num_bad for source in sources)
+        return sum(map(_num_used, sources))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,21 @@ class OrderedLog:
 def read_log(connection: Backend, config: Config, archived: Sequence[Path]) -> Log:
     """Read, judge and split the interactions and the archived events. Raises SourceError or BadRowsError."""
     section = config.interactions
-    judged = judge_interactions(read_source(connection, section.path), section)
+    if archived and config.split.kind != "time":
+        raise SourceError(
+            f"{archived[0].parent}: archived events have real times, and a {config.split.kind} split has none; "
+            'set [split] kind = "time", or prepare in another data folder'
+        )
+    judged = judge_interactions(read_source(connection, section.path), section, timed=config.split.kind != "random")
     judged = connection.create_table("judged", judged, temp=True)
     optional = {"event_type": section.event_type, "value": section.value}
     optional |= {f"context_{i}": name for i, name in enumerate(section.context)}
     optional |= {f"numeric_{i}": name for i, name in enumerate(section.numeric)}
     missing = {name: judged[column].isnull() for column, name in optional.items() if name}
-    source = count_rows(connection, judged, missing)
+    source = count_rows(connection, judged, missing, below_reason(section))
     require_good(source, section.path, config.limits.max_bad_share)
+    if not _num_used(source):
+        raise BadRowsError(f"{section.path}: no row is left: {below_reason(section)}; lower interactions.min_value")
     filled = {"event_type": section.default_event_type, "value": 0.0}
     filled |= {f"numeric_{i}": 0.0 for i in range(len(section.numeric))}
     good = judged.filter(judged.reason.isnull())
@@ -72,9 +79,8 @@ def read_log(connection: Backend, config: Config, archived: Sequence[Path]) -> L
     if archive is not None:
         good = good.union(archive.table)
     good = good.drop("reason", "value_given").fill_null(filled)
-    first_ms, last_ms = _time_range(connection, good)
-    splits = make_splits(config.split, first_ms, last_ms)
-    table = connection.create_table("log", with_part(good, config.split, splits), temp=True)
+    table, splits = split(connection, good, config.split)
+    table = connection.create_table("log", table, temp=True)
     return Log(table, splits, source, archive, _event_types(connection, table, config))
 
 
@@ -121,9 +127,8 @@ def _encode_context(
     return CategoricalFeature(name=name, vocabulary=vocabulary), encode_values(values, vocabulary), num_rare
 
 
-def _time_range(connection: Backend, good: ir.Table) -> tuple[int, int]:
-    row = connection.to_pyarrow(good.agg(first=good.time_ms.min(), last=good.time_ms.max())).to_pylist()[0]
-    return row["first"], row["last"]
+def _num_used(source: SourceReport) -> int:
+    return source.rows - source.num_bad - sum(source.left_out.values())
 
 
 def _event_types(connection: Backend, table: ir.Table, config: Config) -> list[str]:

@@ -25,7 +25,7 @@ from models.data.report import Report
 from models.data.sources import source_files
 
 # Raise it when the same input and configuration give another dataset than before.
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 
 
 def write_dataset(

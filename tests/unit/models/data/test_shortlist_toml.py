@@ -26,7 +26,7 @@ def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
     config = load_config(tmp_path / "shortlist.toml")
     assert config.interactions.path == str(tmp_path / "log.csv")
     assert (config.interactions.user_id, config.interactions.default_event_type) == ("user_id", "purchase")
-    assert (config.split.kind, config.split.test_days, config.split.ranker_windows) == ("time", 28, 4)
+    assert (config.split.kind, config.split.test_days, config.split.num_ranker_windows) == ("time", 28, 4)
     assert (config.limits.min_users, config.limits.max_bad_share) == (1, 0.01)
     retrieval = SasRecOptions(dim=64, layers=2, heads=2, history_length=100, max_steps=2000, patience=3)
     assert config.train == TrainSection(retrieval=retrieval, ranker=RankerOptions(model="deepfm", dim=16, epochs=3))
@@ -76,6 +76,15 @@ def test_an_absolute_path_stays(tmp_path: Path) -> None:
         ),
         (MINIMAL + '[features]\ncontext = ["x"]\n', "features.context: 'x' is not listed in interactions.context"),
         (MINIMAL + 'context = ["a", "a"]\n', "interactions.context lists a twice"),
+        (MINIMAL + "min_value = 3\n", "interactions: min_value needs the column to compare: set value"),
+        (
+            MINIMAL + 'time_unit = "position"\n',
+            'interactions.time_unit = "position" is no time to split by; set [split] kind = ',
+        ),
+        (
+            MINIMAL + '[split]\nkind = "random"\nranker_windows = 1\n',
+            "split: ranker_windows = 1, but in a random split nothing is earlier than validation; leave it out",
+        ),
         (MINIMAL + 'context = ["../a"]\n', "interactions.context.0: String should match pattern"),
         (MINIMAL + "[split\n", "is not valid TOML"),
     ],

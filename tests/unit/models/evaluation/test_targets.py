@@ -1,13 +1,12 @@
 """Targets of a window and of its baskets, written out for three users and five items; the window starts on day 10."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.data.dataset import Dataset, Splits
+from models.data.dataset import Dataset
 from models.targets import Targets, Window, basket_targets, window_targets
 
 DAY_MS = 86_400_000
@@ -73,10 +72,3 @@ def test_validation_ends_where_test_starts(dataset: Dataset) -> None:
 
 def test_nobody_known_leaves_no_rows(dataset: Dataset) -> None:
     assert rows(window_targets(dataset, Window("first", 0, 2 * DAY_MS), "all")) == []
-
-
-@pytest.mark.parametrize("window", [Window.test, Window.validation])
-def test_a_split_without_windows_is_refused(dataset: Dataset, window: Callable[[Dataset], Window]) -> None:
-    split = replace(dataset, splits=Splits(0, 0, 0, 20 * DAY_MS, kind="leave-last-out"))
-    with pytest.raises(ValueError, match=r"'leave-last-out'.*prepare again"):
-        window(split)
