@@ -24,7 +24,7 @@ from models import checkpoint
 from models.data.dataset import Dataset
 from models.fitting import Fit
 from models.options import SasRecOptions, TrainSection
-from models.ranking.deepfm import DeepFm
+from models.ranking.pieces import Ranker
 from models.ranking.samples import LabelWindow, RankerSamples, ranker_samples
 from models.ranking.train import build_ranker, fit_ranker
 from models.retrieval.model import RetrievalModel
@@ -35,7 +35,7 @@ from models.run_log import RunLog
 from models.targets import Mode, Window
 
 RETRIEVAL, RANKER, RETRIEVAL_TEST, RETRIEVAL_LAST = "retrieval", "ranker", "retrieval_test", "retrieval_last"
-MODEL_VERSION = 2  # raised when a change of the models makes old checkpoints worthless
+MODEL_VERSION = 3  # raised when a change of the models makes old checkpoints worthless
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Trained:
     """
 
     retrieval: RetrievalModel
-    ranker: DeepFm | None
+    ranker: Ranker | None
     until_ms: int
     key: str
     figures: dict[str, float]
@@ -96,7 +96,11 @@ def load_first_retrieval(dataset: Dataset, options: TrainSection, folder: Path) 
 
 def training_key(dataset: Dataset, options: TrainSection) -> str:
     """Names the data and the settings that models were trained with."""
-    told = f"{MODEL_VERSION}:{dataset.fingerprint}:{options.model_dump_json()}:{dataset.splits}"
+    return _key(dataset, options.model_dump_json())
+
+
+def _key(dataset: Dataset, settings: str) -> str:
+    told = f"{MODEL_VERSION}:{dataset.fingerprint}:{settings}:{dataset.splits}"
     return sha256(told.encode()).hexdigest()
 
 
@@ -109,6 +113,9 @@ class _Stages:
         windows = 0 if options.ranker.model == "none" else options.ranker.windows or sys.maxsize
         newest = dataset.splits.valid_start_ms - windows * length
         self.ranker_start_ms = max(dataset.splits.ranker_start_ms, newest)  # the validation window's start without one
+        # another ranker needs no other retrieval model, unless it learns from other windows
+        retrieval = options.model_dump_json(exclude={"ranker"})
+        self._retrieval_key = _key(dataset, f"{retrieval}:{self.ranker_start_ms}")
 
     @property
     def log(self) -> RunLog:
@@ -153,7 +160,7 @@ class _Stages:
         """Weights and header of a finished stage."""
         path = self.folder / f"{stage}.npz"
         weights, header = checkpoint.load(path)
-        if header["key"] != self.key:
+        if header["key"] != self._stage_key(stage):
             raise checkpoint.CheckpointError(
                 f"{path}: was trained on other data or with other settings; run `shortlist train` again"
             )
@@ -169,7 +176,10 @@ class _Stages:
         return ranker_samples(self.dataset, label_windows, num_sampled, self.options.seed, self.log, stage)
 
     def _fit(self, stage: str, until_ms: int, **more: Any) -> Fit:
-        return Fit(stage, self.key, self.options.seed, until_ms, self._checkpoint(stage), **more)
+        return Fit(stage, self._stage_key(stage), self.options.seed, until_ms, self._checkpoint(stage), **more)
+
+    def _stage_key(self, stage: str) -> str:
+        return self.key if stage == RANKER else self._retrieval_key
 
     def _mode(self) -> Mode:
         """What retrieval is validated on: a model that is not taught repeats is not asked for them."""
@@ -192,7 +202,7 @@ class _Stages:
         return True
 
     def _finish(self, stage: str, weights: dict[str, NDArray[Any]], figures: dict[str, float]) -> None:
-        checkpoint.save(self.folder / f"{stage}.npz", weights, {"key": self.key, "figures": figures})
+        checkpoint.save(self.folder / f"{stage}.npz", weights, {"key": self._stage_key(stage), "figures": figures})
         self._checkpoint(stage).unlink(missing_ok=True)
 
     def _checkpoint(self, stage: str) -> Path:

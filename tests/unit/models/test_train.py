@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from planted import write_planted
 
 from models import checkpoint, fitting
+from models.baselines import popularity
 from models.data.config import load_config
 from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
@@ -20,7 +21,7 @@ from models.ranking import train as ranker_training
 from models.retrieval.model import RetrievalModel
 from models.retrieval.train import fit
 from models.run_log import Silent
-from models.train import RANKER, RETRIEVAL, RETRIEVAL_LAST, RETRIEVAL_TEST, load_trained, train
+from models.train import RANKER, RETRIEVAL, RETRIEVAL_LAST, RETRIEVAL_TEST, load_first_retrieval, load_trained, train
 
 STAGES = (RETRIEVAL, RANKER, RETRIEVAL_TEST, RETRIEVAL_LAST)
 OPTIONS = TrainSection(
@@ -177,6 +178,36 @@ def test_changed_options_train_anew_and_are_not_taken_for_the_old(
     with pytest.raises(KeyboardInterrupt):
         train(dataset, other, tmp_path, log)
     assert log.steps[RETRIEVAL] == [1, 2]
+
+
+def test_another_ranker_keeps_the_retrieval_models(dataset: Dataset, folder: Path, tmp_path: Path) -> None:
+    """Unless it learns from other windows, which retrieval may then not know."""
+    for stage in STAGES:
+        (tmp_path / f"{stage}.npz").write_bytes((folder / f"{stage}.npz").read_bytes())
+    log = Recorder()
+    train(dataset, OPTIONS.model_copy(update={"ranker": RankerOptions(windows=1, epochs=1)}), tmp_path, log)
+    assert not {RETRIEVAL, RETRIEVAL_TEST, RETRIEVAL_LAST} & log.steps.keys()
+    assert {stage: log.notes[stage] for stage in STAGES if stage != RANKER} == dict.fromkeys(
+        (RETRIEVAL, RETRIEVAL_TEST, RETRIEVAL_LAST), "done before"
+    )
+    with pytest.raises(checkpoint.CheckpointError, match=r"retrieval_last\.npz: was trained .* with other settings"):
+        load_trained(
+            dataset, OPTIONS.model_copy(update={"ranker": RankerOptions(model="none")}), tmp_path, for_test=False
+        )
+
+
+def test_without_a_ranker_retrieval_learns_up_to_validation(dataset: Dataset, tmp_path: Path) -> None:
+    short = OPTIONS.retrieval.model_copy(update={"max_steps": 4})
+    options = OPTIONS.model_copy(update={"ranker": RankerOptions(model="none"), "retrieval": short, "refit_share": 0.0})
+    train(dataset, options, tmp_path, Silent())
+    assert not (tmp_path / f"{RANKER}.npz").exists()
+    trained = load_trained(dataset, options, tmp_path, for_test=True)
+    assert (trained.ranker, trained.until_ms) == (None, dataset.splits.test_start_ms)
+    first = load_first_retrieval(dataset, options, tmp_path)
+    past = dataset.interactions.before(dataset.splits.valid_start_ms)
+    expected = np.log(popularity(past, dataset.num_items, dataset.splits.valid_start_ms) + 0.5)
+    found = first.items.log_popularity.numpy()
+    np.testing.assert_allclose(found, expected - expected.mean(), rtol=1e-5, atol=1e-6)
 
 
 def test_a_damaged_stage_is_trained_again(dataset: Dataset, folder: Path, tmp_path: Path) -> None:
