@@ -1,6 +1,7 @@
 """What the models were trained on and what a request may bring: part of every bundle's manifest."""
 
-from typing import Annotated, Final, Literal
+from functools import cached_property
+from typing import Annotated, Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,18 @@ class CategoricalFeature(Frozen):
     kind: Literal["categorical"] = "categorical"
     name: str
     vocabulary: list[str]
+    is_id: bool = Field(
+        default=False, description="the values are the ids themselves: each stands for one user or item"
+    )
 
     @property
     def size(self) -> int:
         """Number of codes, the one for missing and unknown included."""
         return len(self.vocabulary) + 1
+
+    @cached_property
+    def codes(self) -> dict[str, int]:
+        return {value: code for code, value in enumerate(self.vocabulary, 1)}
 
 
 class NumericFeature(Frozen):
@@ -35,7 +43,40 @@ class NumericFeature(Frozen):
     std: float = Field(gt=0)
 
 
+class MultiFeature(Frozen):
+    """Several values of one vocabulary. An item has `length` codes: those of its values first, then 0 as padding."""
+
+    kind: Literal["multi"] = "multi"
+    name: str
+    vocabulary: list[str]
+    length: int = Field(ge=1)
+
+    @property
+    def size(self) -> int:
+        """Number of codes, the padding included."""
+        return len(self.vocabulary) + 1
+
+
+class TextFeature(Frozen):
+    """Free text; a missing one is empty."""
+
+    kind: Literal["text"] = "text"
+    name: str
+
+
+class VectorFeature(Frozen):
+    """A vector made elsewhere, of an image or a text; a missing one is all zeros."""
+
+    kind: Literal["vector"] = "vector"
+    name: str
+    dim: int = Field(ge=1)
+
+
 Feature = Annotated[CategoricalFeature | NumericFeature, Field(discriminator="kind")]
+ItemFeature = Annotated[
+    CategoricalFeature | NumericFeature | MultiFeature | TextFeature | VectorFeature, Field(discriminator="kind")
+]
+OfItem = TypeVar("OfItem", MultiFeature, TextFeature, VectorFeature)
 
 
 class Schema(Frozen):
@@ -46,7 +87,7 @@ class Schema(Frozen):
     seen_types: list[str] = Field(description="event types after which an item counts as seen")
     user_features: list[Feature] = []
     context_features: list[CategoricalFeature] = []
-    item_features: list[Feature] = []
+    item_features: list[ItemFeature] = []
     returned: list[str] = Field([], description="item columns that `fields` may ask for")
     filterable: list[str] = Field([], description="item columns that `filter` may name")
     event_context: list[str] = Field([], description="context columns that an event may carry")
@@ -60,6 +101,10 @@ class Schema(Frozen):
 
     def numeric(self, group: str) -> list[NumericFeature]:
         return [f for f in getattr(self, f"{group}_features") if isinstance(f, NumericFeature)]
+
+    def of_items(self, kind: type[OfItem]) -> list[OfItem]:
+        """The item features of a kind that only items have."""
+        return [f for f in self.item_features if isinstance(f, kind)]
 
 
 def encode_categorical(features: list[CategoricalFeature], values: dict[str, str]) -> NDArray[np.int64]:
@@ -75,7 +120,4 @@ def encode_numeric(features: list[NumericFeature], values: dict[str, float]) -> 
 
 
 def _code(feature: CategoricalFeature, value: str | None) -> int:
-    try:
-        return feature.vocabulary.index(value) + 1 if value is not None else 0
-    except ValueError:
-        return 0
+    return feature.codes.get(value, 0) if value is not None else 0

@@ -14,7 +14,7 @@ from models.contract.columns import BytesColumn
 from models.contract.ids import check_collisions, hash_ids
 from models.data.config import Config
 from models.data.edges import Edges, ids_of, index_edges, read_edges
-from models.data.encode import Encoded, encode_features, positions
+from models.data.encode import Encoded, encode_features, positions, with_ids
 from models.data.errors import BadRowsError, SourceError
 from models.data.log import Log
 from models.data.report import SourceReport
@@ -55,7 +55,9 @@ def make_items(connection: Backend, config: Config, log: Log) -> Items:
     section = config.items
     features = section.features if section else []
     extra = list(dict.fromkeys([*section.returned, *section.filterable])) if section else []
-    rows = read_rows(connection, config, section.path, section.item_id, features, extra) if section else None
+    rows = None
+    if section and section.path:
+        rows = read_rows(connection, config, section.path, section.item_id, features, extra)
     users = count_users(connection, log)
     listed = set(listed_ids(connection, rows))
     kept = [item for item in users.keys() | listed if users.get(item, 0) >= config.limits.min_users]
@@ -68,11 +70,15 @@ def make_items(connection: Backend, config: Config, log: Log) -> Items:
         read_edges(connection, edges.path, (edges.item_id, edges.other), config.limits.max_bad_share) if edges else None
     )
     values = {name: arranged.columns[f"extra_{i}"].combine_chunks() for i, name in enumerate(extra)}
+    known = mask([users.get(item, 0) > 0 for item in ids])
+    encoded = encode_features(arranged.columns, features, known)
+    if section and section.id_feature:
+        encoded = with_ids(encoded, "item_id", ids, known)
     return Items(
         ids=ids,
         hashes=hashes,
         arranged=arranged,
-        encoded=encode_features(arranged.columns, features, mask([users.get(item, 0) > 0 for item in ids])),
+        encoded=encoded,
         fields={name: _to_json(values[name]) for name in section.returned} if section else {},
         filters={name: _to_filter(values[name], name) for name in section.filterable} if section else {},
         edges=index_edges(connection, read, arranged.index),
@@ -87,7 +93,9 @@ def make_users(connection: Backend, config: Config, log: Log) -> Users:
     """Keep every user that the log, the users table or an edge has. Raises DataError."""
     section = config.users
     features = section.features if section else []
-    rows = read_rows(connection, config, section.path, section.user_id, features, []) if section else None
+    rows = None
+    if section and section.path:
+        rows = read_rows(connection, config, section.path, section.user_id, features, [])
     active = user_activity(connection, log)
     social = config.social
     edges = (
@@ -97,7 +105,10 @@ def make_users(connection: Backend, config: Config, log: Log) -> Users:
     )
     ids = sorted({*active, *listed_ids(connection, rows), *ids_of(connection, edges)})
     arranged = arrange(connection, ids, rows)
-    encoded = encode_features(arranged.columns, features, mask([active.get(user, False) for user in ids]))
+    known = mask([active.get(user, False) for user in ids])
+    encoded = encode_features(arranged.columns, features, known)
+    if section and section.id_feature:
+        encoded = with_ids(encoded, "user_id", ids, known)
     return Users(
         ids=ids,
         arranged=arranged,

@@ -1,6 +1,7 @@
 """`shortlist.toml`: the names of a team's files and columns, and how to split them, as frozen pydantic models."""
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -8,29 +9,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from models.data.config_errors import describe
 from models.data.errors import ConfigError
+from models.data.feature_columns import ColumnName, FeatureColumn, ItemFeatureColumn
 from models.options import TrainSection
 from models.section import Section
 
-# A column's name becomes a file's name in the prepared dataset and a field's name in the API.
-ColumnName = Annotated[str, Field(pattern=r"^\w[\w .-]*$", max_length=64)]
 EventType = Annotated[str, Field(min_length=1, max_length=64)]
 SOURCES = ("interactions", "items", "users", "social", "item_edges")  # the sections that have a path
-
-
-class CategoricalColumn(Section):
-    kind: Literal["categorical"]
-    name: ColumnName
-    min_count: int = Field(
-        default=1, ge=1, description="values that fewer rows have share code 0 with missing and unknown"
-    )
-
-
-class NumericColumn(Section):
-    kind: Literal["numeric"]
-    name: ColumnName
-
-
-FeatureColumn = Annotated[CategoricalColumn | NumericColumn, Field(discriminator="kind")]
 
 
 class InteractionsSection(Section):
@@ -65,20 +49,34 @@ class InteractionsSection(Section):
 
 
 class ItemsSection(Section):
-    path: str = Field(min_length=1)
+    path: str | None = Field(default=None, min_length=1, description="may be absent where only id_feature is wanted")
     item_id: ColumnName = "item_id"
-    features: list[FeatureColumn] = Field(default=[])
+    features: list[ItemFeatureColumn] = Field(default=[])
+    id_feature: bool = Field(default=False, description="the id itself is a categorical feature, named item_id")
     returned: list[ColumnName] = Field(default=[], description="columns that `fields` of a request may ask for")
     filterable: list[ColumnName] = Field(default=[], description="columns that `filter` of a request may name")
     affinity: list[ColumnName] = Field(
         default=[], description="categorical features to compare with the user's history"
     )
 
+    @model_validator(mode="after")
+    def _columns_need_a_path(self) -> Self:
+        _require_path(self, ["features", "returned", "filterable"])
+        _require_free(self.id_feature, self.features, "item_id")
+        return self
+
 
 class UsersSection(Section):
-    path: str = Field(min_length=1)
+    path: str | None = Field(default=None, min_length=1, description="may be absent where only id_feature is wanted")
     user_id: ColumnName = "user_id"
     features: list[FeatureColumn] = Field(default=[])
+    id_feature: bool = Field(default=False, description="the id itself is a categorical feature, named user_id")
+
+    @model_validator(mode="after")
+    def _columns_need_a_path(self) -> Self:
+        _require_path(self, ["features"])
+        _require_free(self.id_feature, self.features, "user_id")
+        return self
 
 
 class SocialSection(Section):
@@ -239,3 +237,18 @@ def _require_subset(key: str, names: list[str], allowed: set[str], what: str) ->
     for name in names:
         if name not in allowed:
             raise ValueError(f"{key}: {name!r} is not {what}")
+
+
+def _require_path(section: "ItemsSection | UsersSection", keys: Sequence[str]) -> None:
+    if section.path is not None:
+        return
+    for key in keys:
+        if getattr(section, key):
+            raise ValueError(f"path is missing: {key} names columns of a table")
+    if not section.id_feature:
+        raise ValueError("path is missing")
+
+
+def _require_free(id_feature: bool, features: Sequence[ItemFeatureColumn], name: str) -> None:
+    if id_feature and any(feature.name == name for feature in features):
+        raise ValueError(f"features: {name!r} is the name of id_feature; leave one of the two out")

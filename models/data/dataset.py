@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from models.contract.columns import BytesColumn
-from models.contract.schema import Schema
+from models.contract.schema import MultiFeature, Schema, TextFeature, VectorFeature
 from models.data.checks import (
     check_array,
     check_ascending,
@@ -64,6 +64,7 @@ class Dataset:
     [N or U, features of schema].  item_numeric, user_numeric: float32, standardised.  item_fields: JSON of each
     returned column.  item_filters: codes int32 [N] (-1 missing) and the values they stand for, for each filterable
     column.  folder: where it lies.  social_edges: int32 [E, 2], user indices.  item_edges: int32 [E, 2], item indices.
+    item_multi: codes int32 [N, m] padded with 0, item_text, item_vectors_given: float32 [N, dim], each by feature.
     An edge has no direction: the smaller index is first, and each pair stands once, sorted.  Raises DatasetError where
     the parts do not fit together.
     """
@@ -86,6 +87,9 @@ class Dataset:
     folder: Path
     social_edges: NDArray[np.int32] = field(default_factory=_no_edges)
     item_edges: NDArray[np.int32] = field(default_factory=_no_edges)
+    item_multi: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    item_text: dict[str, BytesColumn] = field(default_factory=dict)
+    item_vectors_given: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def num_items(self) -> int:
@@ -112,6 +116,13 @@ class Dataset:
         check_codes("items/categorical.npy", self.item_categorical, n, [f.size for f in schema.categorical("item")])
         check_numeric("items/numeric.npy", self.item_numeric, n, len(schema.numeric("item")))
         check_edges("items/edges.npy", self.item_edges, n)
+        for multi in schema.of_items(MultiFeature):
+            codes = self.item_multi[multi.name]
+            check_codes(f"items/multi/{multi.name}.npy", codes, n, [multi.size] * multi.length)
+        for text in schema.of_items(TextFeature):
+            check_strings(f"items/text/{text.name}", self.item_text[text.name], n)
+        for vector in schema.of_items(VectorFeature):
+            check_numeric(f"items/vectors/{vector.name}.npy", self.item_vectors_given[vector.name], n, vector.dim)
         for name, column in self.item_fields.items():
             check_strings(f"items/fields/{name}", column, n)
         for name, (codes, values) in self.item_filters.items():
@@ -154,8 +165,9 @@ def load_dataset(folder: Path) -> Dataset:
 
 def _open(folder: Path, head: dict[str, Any]) -> Dataset:
     items, users, rows = folder / "items", folder / "users", folder / "interactions"
+    schema = Schema.model_validate(head["schema"])
     return Dataset(
-        schema=Schema.model_validate(head["schema"]),
+        schema=schema,
         splits=Splits(**head["splits"]),
         fingerprint=head["fingerprint"],
         interactions=Interactions(
@@ -180,6 +192,9 @@ def _open(folder: Path, head: dict[str, Any]) -> Dataset:
         folder=folder,
         social_edges=_load(users / "social.npy"),
         item_edges=_load(items / "edges.npy"),
+        item_multi={f.name: _load(items / "multi" / f"{f.name}.npy") for f in schema.of_items(MultiFeature)},
+        item_text={f.name: _load_strings(items / "text", f.name) for f in schema.of_items(TextFeature)},
+        item_vectors_given={f.name: _load(items / "vectors" / f"{f.name}.npy") for f in schema.of_items(VectorFeature)},
     )
 
 

@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 
 from models.contract.archive import FOLDER, archive_files
-from models.contract.schema import Schema
+from models.contract.schema import CategoricalFeature, NumericFeature, Schema
 from models.data import archive
 from models.data.catalogue import Items, Users, make_items, make_users
 from models.data.config import SOURCES, Config
@@ -65,7 +65,7 @@ def prepare_dataset(config: Config, data_dir: Path, on_step: Callable[[str], Non
             replace_folder(scratch / "prepared", folder)
         except duckdb.Error as error:  # Parquet is read late, and DuckDB does not say of which file
             sections = (getattr(config, name) for name in SOURCES)
-            paths = ", ".join(section.path for section in sections if section)
+            paths = ", ".join(section.path for section in sections if section and section.path)
             raise SourceError(f"{paths}: cannot be read: {' '.join(str(error).splitlines()[:3])}") from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -100,7 +100,7 @@ def _schema(config: Config, log: Log, items: Items, users: Users, rows: OrderedL
     return Schema(
         event_types=log.event_types,
         seen_types=config.events.seen,
-        user_features=users.encoded.features,
+        user_features=[f for f in users.encoded.features if isinstance(f, CategoricalFeature | NumericFeature)],
         context_features=rows.context_features,
         item_features=items.encoded.features,
         returned=config.items.returned if config.items else [],
@@ -140,5 +140,10 @@ def _report(config: Config, log: Log, items: Items, users: Users, rows: OrderedL
         first_time_ms=int(times.min()) if len(times) else 0,
         last_time_ms=int(times.max()) if len(times) else 0,
         clock_shift_ms=log.archive.clock_shift_ms if log.archive else None,
-        rare_values=items.encoded.rare | users.encoded.rare | rows.rare,
+        rare_values=_not_zero(items.encoded.rare | users.encoded.rare | rows.rare),
+        cut_values=_not_zero(items.encoded.cut),
     )
+
+
+def _not_zero(counts: dict[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}

@@ -44,6 +44,7 @@ class Report(BaseModel):
     last_time_ms: int
     clock_shift_ms: int | None = None  # how far the newest archived event's time was moved back, None without events
     rare_values: dict[str, int] = {}  # distinct values that share code 0, by feature
+    cut_values: dict[str, int] = {}  # values of items that had more than max_values, by feature
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """The report for a person: (what, how many)."""
@@ -66,6 +67,8 @@ class Report(BaseModel):
         yield "of these without a row in the users table", f"{self.users_without_row:,}"
         for feature, count in self.rare_values.items():
             yield f"rare values of {feature} that share one code", f"{count:,}"
+        for feature, count in self.cut_values.items():
+            yield f"values of {feature} left out, beyond max_values of an item", f"{count:,}"
         yield "interactions kept", f"{self.num_interactions:,}"
         for part, count in self.parts.items():
             yield f"of these in {part}", f"{count:,}"

@@ -11,9 +11,11 @@ from ibis.backends.duckdb import Backend
 from numpy.typing import NDArray
 
 from models.data.clean import count_rows, judge_ids, require_good
-from models.data.config import Config, FeatureColumn
+from models.data.config import Config
 from models.data.encode import feature_values
 from models.data.errors import SourceError
+from models.data.feature_columns import ItemFeatureColumn
+from models.data.item_values import vector_reason
 from models.data.log import Log
 from models.data.report import SourceReport
 from models.data.sources import id_column, read_source, require_columns
@@ -47,7 +49,7 @@ def read_rows(
     config: Config,
     path: str,
     id_name: str,
-    features: Sequence[FeatureColumn],
+    features: Sequence[ItemFeatureColumn],
     extra: Sequence[str],
 ) -> Rows:
     """Raises SourceError for a missing column or an id that has two rows, BadRowsError for too many bad rows."""
@@ -55,7 +57,9 @@ def read_rows(
     require_columns(table, path, [id_name, *(feature.name for feature in features), *extra])
     columns = feature_values(table, path, features) | {f"extra_{i}": table[name] for i, name in enumerate(extra)}
     rows = table.select(id=id_column(table, path, id_name), **columns)
-    judged = connection.create_table(ibis.util.gen_name("rows"), judge_ids(rows, id_name), temp=True)
+    judged = judge_ids(rows, id_name)
+    judged = judged.mutate(reason=judged.reason.coalesce(vector_reason(judged, features)))
+    judged = connection.create_table(ibis.util.gen_name("rows"), judged, temp=True)
     missing = {feature.name: judged[f"feature_{i}"].isnull() for i, feature in enumerate(features)}
     source = count_rows(connection, judged, missing)
     require_good(source, path, config.limits.max_bad_share)

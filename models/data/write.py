@@ -59,7 +59,7 @@ def input_key(config: Config, archived: Sequence[Path] = ()) -> str:
     digest = hashlib.sha256(f"{FORMAT_VERSION} {PREPARE_VERSION}".encode())
     for section in (getattr(config, name) for name in SOURCES):
         digest.update(b"section")
-        for file in source_files(section.path) if section else []:
+        for file in source_files(section.path) if section and section.path else []:
             digest.update(_sha256(file))
     digest.update(b"archive")
     for file in archived:
@@ -120,11 +120,14 @@ def _write_items(folder: Path, items: Items) -> None:
         "edges": items.edges.pairs,
     }
     arrays |= {f"filters/{name}": codes for name, (codes, _) in items.filters.items()}
+    arrays |= {f"multi/{name}": codes for name, codes in items.encoded.multi.items()}
+    arrays |= {f"vectors/{name}": vectors for name, vectors in items.encoded.vectors.items()}
     _save_all(folder, arrays)
     _encode_ids(items.ids).save(folder, "ids")
-    (folder / "fields").mkdir(exist_ok=True)
-    for name, column in items.fields.items():
-        column.save(folder / "fields", name)
+    for kind, columns in (("fields", items.fields), ("text", items.encoded.text)):
+        (folder / kind).mkdir(exist_ok=True)
+        for name, column in columns.items():
+            column.save(folder / kind, name)
     for name, (_, values) in items.filters.items():
         (folder / "filters" / f"{name}.json").write_bytes(orjson.dumps(values))
 
