@@ -10,6 +10,7 @@ from torch import nn
 
 from export.gates import batch_gate, check, not_worse_gate, parity_gate, recall_gate
 from export.graphs import (
+    FEATURE_TOWER_IO,
     RANKING_HEAD_IO,
     RANKING_USER_IO,
     USER_TOWER_IO,
@@ -31,6 +32,7 @@ from models.contract.manifest import Gate, GraphInfo, Manifest, RankingInfo, Ret
 from models.data.dataset import Dataset
 from models.ranking.deepfm import DeepFm
 from models.ranking.samples import item_numbers
+from models.retrieval.model import RetrievalModel
 from models.retrieval.snapshot import snapshot
 from models.train import Trained
 
@@ -114,9 +116,9 @@ def build_content(
     )
 
 
-def _ship_tower(module: nn.Module, asked: Requests) -> Shipped:
-    feeds = asked.tower_feeds()
-    return _ship("user_tower", module, USER_TOWER_IO, feeds, lambda fp32, int8: tower_gates(asked, fp32, int8))
+def _ship_tower(model: RetrievalModel, asked: Requests) -> Shipped:
+    names = FEATURE_TOWER_IO if model.user_features else USER_TOWER_IO
+    return _ship("user_tower", model, names, asked.tower_feeds(), lambda fp32, int8: tower_gates(asked, fp32, int8))
 
 
 @dataclass(frozen=True, slots=True)

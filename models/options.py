@@ -70,6 +70,15 @@ class TwoTowerOptions(GradientOptions):
     temperature: float = Field(
         default=0.1, gt=0, le=10, description="vectors have unit length; logits are divided by it"
     )
+    batch_size: int = Field(
+        default=512, ge=1, description="moments a step; each has the targets of the others as its negatives"
+    )
+    horizon_days: float = Field(
+        default=0.0, ge=0, description="a moment's target is drawn from this many days after it; 0 is the next items"
+    )
+    repeat_weight: float = Field(
+        default=1.0, ge=0, le=1, description="weight of a target that the user had before; 0 learns what is new to them"
+    )
 
 
 class BprOptions(GradientOptions):

@@ -7,7 +7,7 @@ from typing import Any
 from models.data.dataset import Dataset
 from models.fitting import Fit
 from models.options import TrainSection
-from models.retrieval import sasrec_training
+from models.retrieval import sasrec_training, two_tower_training
 from models.retrieval.model import RetrievalModel
 from models.run_log import RunLog
 
@@ -22,6 +22,7 @@ class Recipe:
 
 RECIPES = {
     "sasrec": Recipe(sasrec_training.build, sasrec_training.fit),
+    "two_tower": Recipe(two_tower_training.build, two_tower_training.fit),
 }
 
 

@@ -1,0 +1,162 @@
+"""A two-tower model (Covington et al. 2016; Yi et al. 2019): one network for the user, one for the item, and the cosine
+of what they make.
+
+The user is the history, pooled by attention over the item embeddings that the item tower starts from, and the static
+features and the context of the moment. Numbers that change with the moment (how much, how long ago) are the ranker's:
+the same code would have to make them for every training pair, and what they say of the user the history says too.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers import attention
+from models.retrieval.model import RetrievalModel
+
+MAX_SETS = 64  # sets further back share one weight
+POOLS = 2  # weighted means of the history
+USER_FIELD = 16  # length of the vector of one categorical user feature
+ID_STD = 1e-3  # an item that nobody has taken keeps what it starts with: as good as no id
+
+
+class TwoTowerConfig(NamedTuple):
+    dim: int = 64
+    hidden: tuple[int, ...] = (128,)
+    history_length: int = 100
+    dropout: float = 0.1
+    id_dropout: float = 0.1
+    temperature: float = 0.1
+
+
+class ItemInputs(NamedTuple):
+    """codes: int64 [N, F], categorical features.  sizes: vocabulary size of each.  numeric: float32 [N, G]."""
+
+    codes: Tensor
+    sizes: list[int]
+    numeric: Tensor
+
+
+class UserInputs(NamedTuple):
+    """sizes: vocabulary size of each column of user_categorical.  skipped: leading columns of user_numeric that are
+    left out, those that depend on the moment.  numeric: columns after them."""
+
+    sizes: list[int]
+    skipped: int
+    numeric: int
+
+
+class ItemEmbedding(nn.Module):
+    """Id embedding + the embeddings of the features. In training the id is dropped at times, so that features alone
+    make a usable vector for an item nobody has touched."""
+
+    def __init__(self, items: ItemInputs, config: TwoTowerConfig) -> None:
+        super().__init__()
+        self.ids = nn.Embedding(len(items.codes), config.dim)
+        nn.init.normal_(self.ids.weight, std=ID_STD)
+        tables = [nn.Embedding(size, config.dim) for size in items.sizes]
+        for table in tables:
+            nn.init.normal_(table.weight, std=0.05)
+        self.tables = nn.ModuleList(tables)
+        self.from_numbers = nn.Parameter(torch.randn(items.numeric.shape[1], config.dim) * 0.05)
+        self.id_dropout = config.id_dropout if tables or items.numeric.shape[1] else 0.0
+        self.codes: Tensor
+        self.numeric: Tensor
+        self.register_buffer("codes", items.codes.long(), persistent=False)
+        self.register_buffer("numeric", items.numeric.float(), persistent=False)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """items int64 [...] -> [..., d]."""
+        vectors = self.ids(items)
+        if self.training and self.id_dropout:
+            kept = torch.rand(items.shape, device=items.device) >= self.id_dropout
+            vectors = vectors * kept.unsqueeze(-1)
+        codes = self.codes[items]
+        for position, table in enumerate(self.tables):
+            vectors = vectors + table(codes[..., position])
+        summed: Tensor = vectors + self.numeric[items] @ self.from_numbers
+        return summed
+
+
+class Tower(nn.Module):
+    """residual + MLP(inputs), of length 1.
+
+    So the towers start as the item's own embedding and the history's mean, whose cosine already says something.
+    """
+
+    def __init__(self, num_inputs: int, config: TwoTowerConfig) -> None:
+        super().__init__()
+        sizes = [num_inputs, *config.hidden]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, config.hidden, strict=False))
+        self.out = nn.Linear(sizes[-1], config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, residual: Tensor, inputs: Tensor) -> Tensor:
+        """residual [..., d], inputs [..., n] -> [..., d]."""
+        for layer in self.hidden:
+            inputs = self.dropout(F.relu(layer(inputs)))
+        return F.normalize(residual + self.out(inputs), dim=-1)
+
+
+class HistoryPooling(nn.Module):
+    """Attention of POOLS learned queries over the history, with a learned weight by the number of sets ago.
+
+    One more key holds nothing: it keeps the softmax defined for an empty history, whose means are zero.
+    """
+
+    def __init__(self, config: TwoTowerConfig) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.zeros(POOLS, config.dim))  # a plain mean to start from
+        self.recency = nn.Parameter(torch.zeros(MAX_SETS + 1, POOLS))
+
+    def forward(self, content: Tensor, set_ordinal: Tensor) -> Tensor:
+        """content [B, L, d], set_ordinal int64 [B, L] with 0 as padding -> [B, POOLS, d]."""
+        real = set_ordinal > 0
+        content = F.pad(content * real.unsqueeze(-1), (0, 0, 1, 0))  # [B, 1 + L, d]
+        bias = self.recency[set_ordinal.clamp(0, MAX_SETS)].masked_fill(~real.unsqueeze(-1), -1e4)  # [B, L, p]
+        bias = F.pad(bias.transpose(1, 2), (1, 0))
+        queries = self.queries.expand(content.shape[0], -1, -1)
+        return attention(queries, content, content, bias)
+
+
+class TwoTower(RetrievalModel):
+    user_features = True
+
+    def __init__(self, items: ItemInputs, users: UserInputs, config: TwoTowerConfig) -> None:
+        super().__init__()
+        self.history_length, self.temperature = config.history_length, config.temperature
+        self.skipped = users.skipped
+        self.embedding = ItemEmbedding(items, config)
+        self.pooling = HistoryPooling(config)
+        fields = [nn.Embedding(size, USER_FIELD) for size in users.sizes]
+        for table in fields:
+            nn.init.normal_(table.weight, std=0.05)
+        self.fields = nn.ModuleList(fields)
+        user_width = POOLS * config.dim + USER_FIELD * len(fields) + users.numeric
+        self.user_tower, self.item_tower = Tower(user_width, config), Tower(config.dim, config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    # named arguments, since torch.export cannot give the dimensions of those behind a star
+    def forward(  # type: ignore[override]
+        self, history: Tensor, set_ordinal: Tensor, user_categorical: Tensor, user_numeric: Tensor
+    ) -> Tensor:
+        """history, set_ordinal int64 [B, L], user_categorical int64 [B, Fu], user_numeric float32 [B, Gu] -> [B, d].
+
+        The vectors have length 1 / temperature, so that their product with an item vector is the logit.
+        """
+        content = self.dropout(self.embedding((history - 1).clamp(min=0)))
+        pooled = self.pooling(content, set_ordinal)
+        fields = [table(user_categorical[:, position]) for position, table in enumerate(self.fields)]
+        known = torch.cat([pooled.flatten(1), *fields, user_numeric[:, self.skipped :]], 1)
+        vectors: Tensor = self.user_tower(pooled.mean(1), known)
+        return vectors / self.temperature
+
+    def items(self, items: Tensor) -> Tensor:
+        """items int64 [...] -> vectors [..., d] of length 1."""
+        embedded = self.embedding(items)
+        vectors: Tensor = self.item_tower(embedded, embedded)
+        return vectors
+
+    def item_vectors(self) -> Tensor:
+        return self.items(torch.arange(len(self.embedding.codes), device=self.embedding.codes.device))

@@ -1,0 +1,131 @@
+"""Training of the two towers: each moment's item against the items of the batch's other moments."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from models import checkpoint
+from models.contract.features import USER_NUMERIC
+from models.data.dataset import Dataset, Interactions
+from models.fitting import Fit, fit_steps
+from models.options import TwoTowerOptions
+from models.positives import Positives
+from models.retrieval.moments import UserMoments
+from models.retrieval.two_tower import ItemInputs, TwoTower, TwoTowerConfig, UserInputs
+from models.run_log import RunLog
+from models.sampling import accidental_positives
+
+CONTEXT_KEPT = 0.5  # a request may not bring its context, so half of the moments do without
+FEATURES_KEPT = 0.9  # a user may be unknown, or their features expired
+
+
+def build(dataset: Dataset, options: TwoTowerOptions, until_ms: int, seed: int) -> TwoTower:
+    """An untrained model; no table of it depends on until_ms."""
+    schema = dataset.schema
+    items = ItemInputs(
+        torch.from_numpy(np.array(dataset.item_categorical, np.int64)),
+        [feature.size for feature in schema.categorical("item")],
+        torch.from_numpy(np.array(dataset.item_numeric, np.float32)),
+    )
+    users = UserInputs(
+        [feature.size for feature in [*schema.categorical("user"), *schema.context_features]],
+        skipped=len(USER_NUMERIC),
+        numeric=len(schema.numeric("user")),
+    )
+    config = TwoTowerConfig(
+        options.dim,
+        tuple(options.hidden),
+        options.history_length,
+        options.dropout,
+        options.id_dropout,
+        options.temperature,
+    )
+    torch.manual_seed(seed)
+    return TwoTower(items, users, config)
+
+
+def fit(dataset: Dataset, options: TwoTowerOptions, run: Fit, log: RunLog) -> TwoTower:
+    """The model with the weights that validated best, in evaluation mode."""
+    model = build(dataset, options, run.until_ms, run.seed)
+    if run.weights is not None:
+        checkpoint.set_weights(model, run.weights)
+    task = TwoTowerTask(model, dataset, dataset.interactions.before(run.until_ms), options, run.seed)
+    fit_steps(model, task, options, run, log)
+    return model
+
+
+class TwoTowerTask:
+    def __init__(
+        self, model: TwoTower, dataset: Dataset, past: Interactions, options: TwoTowerOptions, seed: int
+    ) -> None:
+        self._model, self._options, self._seed = model, options, seed
+        self._moments = UserMoments(
+            past,
+            options.history_length,
+            np.random.default_rng(seed),
+            options.horizon_days,
+            options.repeat_weight,
+        )
+        self._features = MomentFeatures(dataset, past)
+        self._users = past.user_index
+        self._positives = Positives.of(
+            past.user_index.astype(np.int64), past.item_index.astype(np.int64), dataset.num_users, dataset.num_items
+        )
+        with np.errstate(divide="ignore"):  # an item that is nobody's target is in no batch
+            self._log_share = np.log(self._moments.target_share(dataset.num_items)).astype(np.float32)
+        self._epoch = -1
+        self.num_batches = -(-len(self._moments) // options.batch_size)
+
+    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> Tensor:
+        if epoch != self._epoch:
+            order = np.random.default_rng([self._seed, epoch])
+            self._epoch, self._batches = epoch, self._moments.epoch(self._options.batch_size, order)
+        batch = self._moments.batch(self._batches[number], rng)
+        features = self._features.of(batch.rows, rng)
+        inputs = (torch.from_numpy(array) for array in (batch.history, batch.set_ordinal, *features))
+        known = accidental_positives(self._users[batch.rows].astype(np.int64), batch.targets, self._positives)
+        return in_batch_softmax(
+            self._model(*inputs),
+            self._model.items(torch.from_numpy(batch.targets)),
+            torch.from_numpy(self._log_share[batch.targets]),
+            torch.from_numpy(known),
+            torch.from_numpy(batch.weights),
+        )
+
+
+class MomentFeatures:
+    """What `models.contract.features.user_features` gives for the users at moments, as far as the tower reads it: the
+    static features, and the context of the interaction. The columns that the tower skips are left at zero."""
+
+    def __init__(self, dataset: Dataset, past: Interactions) -> None:
+        self._users = past.user_index
+        self._categorical = dataset.user_categorical
+        self._numeric = dataset.user_numeric
+        context = [past.context[feature.name] for feature in dataset.schema.context_features]
+        self._context = np.stack(context, 1) if context else np.empty((len(past), 0), np.int64)
+
+    def of(self, rows: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """user_categorical int64 [B, Fu], user_numeric float32 [B, Gu] of the interactions at these rows."""
+        users = self._users[rows]
+        known = rng.random((len(rows), 1)) < FEATURES_KEPT
+        told = rng.random((len(rows), 1)) < CONTEXT_KEPT
+        categorical = np.concatenate([self._categorical[users] * known, self._context[rows] * told], 1)
+        moving = np.zeros((len(rows), len(USER_NUMERIC)), np.float32)
+        return categorical.astype(np.int64), np.concatenate([moving, self._numeric[users] * known], 1)
+
+
+def in_batch_softmax(
+    user_vectors: Tensor, item_vectors: Tensor, log_share: Tensor, known: Tensor, weights: Tensor
+) -> Tensor:
+    """Softmax cross-entropy of each user's own item against the items of the batch (Yi et al. 2019), a number.
+
+    user_vectors, item_vectors [B, d].  log_share [B]: logarithm of the probability with which each item comes into a
+    batch, subtracted from its column since popular items come in more often than a catalogue has them.
+    known bool [B, B]: the column's item is one of the row's user and no negative of theirs.  weights [B]: of the rows.
+    """
+    own = torch.eye(len(known), dtype=torch.bool)
+    logits = (user_vectors @ item_vectors.T - log_share).masked_fill(known & ~own, -1e4)
+    losses = -F.log_softmax(logits, 1).diagonal()
+    return (losses * weights).sum() / weights.sum().clamp(min=1e-6)
