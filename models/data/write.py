@@ -125,8 +125,8 @@ def _write_items(folder: Path, items: Items) -> None:
     _save_all(folder, arrays)
     _encode_ids(items.ids).save(folder, "ids")
     for kind, columns in (("fields", items.fields), ("text", items.encoded.text)):
-        (folder / kind).mkdir(exist_ok=True)
         for name, column in columns.items():
+            (folder / kind).mkdir(exist_ok=True)  # a bundle holds no empty folder
             column.save(folder / kind, name)
     for name, (_, values) in items.filters.items():
         (folder / "filters" / f"{name}.json").write_bytes(orjson.dumps(values))
