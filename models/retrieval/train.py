@@ -7,7 +7,7 @@ from typing import Any
 from models.data.dataset import Dataset
 from models.fitting import Fit
 from models.options import TrainSection
-from models.retrieval import sasrec_training, two_tower_training
+from models.retrieval import ease, ials, item_to_item, linear, popularity, sasrec_training, two_tower_training
 from models.retrieval.model import RetrievalModel
 from models.run_log import RunLog
 
@@ -21,6 +21,10 @@ class Recipe:
 
 
 RECIPES = {
+    "popularity": Recipe(popularity.build, popularity.fit),
+    "item_to_item": Recipe(linear.build, item_to_item.fit),
+    "ease": Recipe(linear.build, ease.fit),
+    "ials": Recipe(ials.build, ials.fit),
     "sasrec": Recipe(sasrec_training.build, sasrec_training.fit),
     "two_tower": Recipe(two_tower_training.build, two_tower_training.fit),
 }
