@@ -155,10 +155,29 @@ class PopularityOptions(Section):
     history_length: int = Field(default=1, ge=1, le=4096)
 
 
-class ContentOptions(LinearOptions):
+class ContentVectors(Section):
+    """How the features of an item become its content vector."""
+
+    dim: int = Field(default=128, ge=4, le=8192, description="of the content vectors; fewer where features give fewer")
+    text_dim: int = Field(default=128, ge=4, le=1024, description="of each text feature's vectors")
+    half_life_sets: float = Field(
+        default=10.0, gt=0, description="sets of equal time after which an interaction counts half in the profile"
+    )
+    text_weight: float = Field(default=1.0, ge=0, le=100, description="of each text feature")
+    category_weight: float = Field(default=1.0, ge=0, le=100, description="of all categorical values together")
+    numeric_weight: float = Field(default=0.3, ge=0, le=100, description="of all numbers together")
+    vector_weight: float = Field(default=1.0, ge=0, le=100, description="of each given vector")
+
+
+class ContentOptions(ContentVectors):
     model: Literal["content"]
-    text_dim: int = Field(default=128, ge=4, le=1024, description="of the text's vectors after the factorisation")
-    half_life_days: float = Field(default=60.0, gt=0, description="of an interaction's weight in the profile")
+    history_length: int = Field(default=200, ge=1, le=4096, description="newest interactions that the user tower reads")
+
+
+class ContentShare(ContentVectors):
+    """`[train.content]`: content beside any other retrieval model."""
+
+    weight: float = Field(gt=0, lt=1, description="share of the content's score; the other model has the rest")
 
 
 RetrievalOptions = Annotated[
@@ -216,6 +235,9 @@ class TrainSection(Section):
         description="share of the budget to go on with when newer data is added; 0: only popularity and tables follow",
     )
     retrieval: RetrievalOptions = SasRecOptions()
+    content: ContentShare | None = Field(
+        default=None, description="content of the items beside the retrieval model: helps where items are new or rare"
+    )
     ranker: RankerOptions = RankerOptions()
 
     @model_validator(mode="before")

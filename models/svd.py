@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 OVERSAMPLING = 32
+FAINT = 0.1
 ROUNDS = 4
 
 
@@ -27,3 +28,12 @@ def row_vectors(matrix: Tensor, dim: int, seed: int = 0) -> Tensor:
     vectors = (basis.double() @ directions[:, -kept:].flip(1)) * values[-kept:].flip(0).clamp(min=0).sqrt()
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
     return F.pad(vectors * torch.where(largest < 0, -1.0, 1.0), (0, dim - kept)).float()
+
+
+def unit_rows(vectors: Tensor) -> Tensor:
+    """Rows of length 1; a row shorter than FAINT stays faint.
+
+    What a decomposition keeps of a row with nothing in the shared dimensions is rounding, and must not be made large.
+    """
+    rows: Tensor = F.normalize(vectors, eps=FAINT)
+    return rows

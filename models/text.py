@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from models.contract.columns import BytesColumn
 from models.data.dataset import Dataset
-from models.svd import row_vectors
+from models.svd import row_vectors, unit_rows
 
 BUCKETS = 2**22  # grams are hashed, so that memory does not grow with the vocabulary
 _WORD = re.compile(r"\w+")
@@ -49,11 +48,11 @@ def tfidf(rows: NDArray[np.int64], columns: NDArray[np.int64], num_rows: int) ->
 
 
 def text_vectors(texts: Iterable[str], dim: int) -> Tensor:
-    """float32 [N, dim], each of length 1, or zero where a text shares no word with another."""
+    """float32 [N, dim], of length 1, or near zero where a text shares no word with another."""
     found = [np.array([crc32(gram.encode()) % BUCKETS for gram in grams(text)], np.int64) for text in texts]
     rows = np.repeat(np.arange(len(found)), [len(columns) for columns in found])
     columns = np.concatenate([*found, np.empty(0, np.int64)])
-    return F.normalize(row_vectors(tfidf(rows, columns, len(found)), dim))
+    return unit_rows(row_vectors(tfidf(rows, columns, len(found)), dim))
 
 
 def item_text_vectors(dataset: Dataset, name: str, dim: int) -> Tensor:

@@ -7,7 +7,17 @@ from typing import Any
 from models.data.dataset import Dataset
 from models.fitting import Fit
 from models.options import TrainSection
-from models.retrieval import ease, ials, item_to_item, linear, popularity, sasrec_training, two_tower_training
+from models.retrieval import (
+    content,
+    ease,
+    hybrid,
+    ials,
+    item_to_item,
+    linear,
+    popularity,
+    sasrec_training,
+    two_tower_training,
+)
 from models.retrieval.model import RetrievalModel
 from models.run_log import RunLog
 
@@ -21,6 +31,7 @@ class Recipe:
 
 
 RECIPES = {
+    "content": Recipe(content.build, content.fit),
     "popularity": Recipe(popularity.build, popularity.fit),
     "item_to_item": Recipe(linear.build, item_to_item.fit),
     "ease": Recipe(linear.build, ease.fit),
@@ -32,9 +43,14 @@ RECIPES = {
 
 def build_model(dataset: Dataset, options: TrainSection, until_ms: int) -> RetrievalModel:
     """An untrained model, whose tables (popularity, the graph) are as of until_ms."""
-    return RECIPES[options.retrieval.model].build(dataset, options.retrieval, until_ms, options.seed)
+    model = RECIPES[options.retrieval.model].build(dataset, options.retrieval, until_ms, options.seed)
+    return hybrid.build(dataset, options.content, until_ms, model) if options.content else model
 
 
 def fit(dataset: Dataset, options: TrainSection, run: Fit, log: RunLog) -> RetrievalModel:
     """The trained model in evaluation mode. Raises ValueError for data that this model cannot be trained on."""
-    return RECIPES[options.retrieval.model].fit(dataset, options.retrieval, run, log)
+
+    def alone(run: Fit) -> RetrievalModel:
+        return RECIPES[options.retrieval.model].fit(dataset, options.retrieval, run, log)
+
+    return hybrid.fit(dataset, options.content, run, alone) if options.content else alone(run)

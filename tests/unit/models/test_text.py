@@ -67,7 +67,7 @@ def test_texts_of_one_topic_are_near_though_they_share_no_word() -> None:
     one, other, far, alone = found[-4:]
     assert float(one @ other) > 0.99
     assert abs(float(one @ far)) < 0.01
-    assert alone.tolist() == [0.0, 0.0]
+    assert alone.abs().max() < 1e-4
     torch.testing.assert_close(found[:-1].norm(dim=1), torch.ones(len(texts) - 1))
     assert torch.equal(found, text_vectors(texts, 2))
 
