@@ -45,12 +45,12 @@ def read_archive(connection: Backend, config: Config, files: Sequence[Path]) -> 
     path = str(files[0].parent)
     table = _open(connection, files).distinct()
     require_columns(table, path, COLUMNS)
-    section = _section(config.interactions, path)
+    section = _section(config.log, path)
     empty = {name: ibis.null("string") for name in section.context if name not in table.columns}
     moved = epoch_ms(table.timestamp) - table.clock_shift_ms
     judged = judge_interactions(table.mutate(**empty, timestamp=moved), section)
     # in the archive a number of the team's own interactions is unknown
-    absent = {f"numeric_{i}": ibis.null("float64") for i in range(len(config.interactions.numeric))}
+    absent = {f"numeric_{i}": ibis.null("float64") for i in range(len(config.log.numeric))}
     judged = connection.create_table("archive", judged.mutate(**absent), temp=True)
     source = count_rows(connection, judged, {}, below_reason(section))
     if not source.rows:

@@ -15,6 +15,7 @@ from models.section import Section
 
 EventType = Annotated[str, Field(min_length=1, max_length=64)]
 SOURCES = ("interactions", "items", "users", "social", "item_edges")  # the sections that have a path
+LABELLED_PATHS = ("train", "valid", "test")
 
 
 class InteractionsSection(Section):
@@ -107,6 +108,32 @@ class ItemEdgesSection(Section):
         return self
 
 
+class LabelledSection(Section):
+    """A ready-made table for a ranking model, in the place of [interactions]: a row is one user, one item and what came
+    of it. All parts have the same columns."""
+
+    train: str = Field(min_length=1, description="Parquet or CSV; a glob takes many; relative to shortlist.toml")
+    valid: str = Field(min_length=1, description="training stops by it")
+    test: str | None = Field(default=None, min_length=1)
+    valid_halved_seed: int | None = Field(
+        default=None, ge=0, description="in the place of test: half of valid, drawn with this seed, is the test"
+    )
+    label: ColumnName = Field("label", description="0 or 1, or a number to predict with loss = squared")
+    user: list[ColumnName] = Field(min_length=1, description="categorical columns of the user and the moment")
+    item: list[ColumnName] = Field(min_length=1, description="categorical columns of the item")
+    cross: list[ColumnName] = Field(default=[], description="numbers of user and item together")
+
+    @model_validator(mode="after")
+    def _one_test_and_one_role_a_column(self) -> Self:
+        if self.test is not None and self.valid_halved_seed is not None:
+            raise ValueError("test and valid_halved_seed both name a test; leave one out")
+        columns = [self.label, *self.user, *self.item, *self.cross]
+        repeated = sorted({column for column in columns if columns.count(column) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)} stands twice in label, user, item and cross")
+        return self
+
+
 class FeaturesSection(Section):
     context: list[ColumnName] = Field(default=[], description="columns of interactions.context that models may use")
     context_min_count: int = Field(default=1, ge=1, description="as min_count of a categorical column, in interactions")
@@ -166,7 +193,8 @@ class StateSection(Section):
 class Config(Section):
     """Everything in `shortlist.toml`. Paths are absolute once `load_config` has read them."""
 
-    interactions: InteractionsSection
+    interactions: InteractionsSection | None = Field(default=None, description="this or labelled")
+    labelled: LabelledSection | None = None
     items: ItemsSection | None = None
     users: UsersSection | None = None
     social: SocialSection | None = None
@@ -178,8 +206,26 @@ class Config(Section):
     state: StateSection = StateSection()
     train: TrainSection = TrainSection()
 
+    @property
+    def log(self) -> InteractionsSection:
+        """[interactions]. Raises ConfigError where the configuration is of a labelled table."""
+        if self.interactions is None:
+            raise ConfigError("[labelled] is a table to train a ranking model on, and no log: run `shortlist train`")
+        return self.interactions
+
+    @model_validator(mode="after")
+    def _a_log_or_a_labelled_table(self) -> Self:
+        if self.labelled is None and self.interactions is None:
+            raise ValueError("interactions is missing (or labelled, for a ready-made table of a ranking model)")
+        also = [name for name in SOURCES if self.labelled and getattr(self, name)]
+        if also:
+            raise ValueError(f"labelled has its features in the table itself; leave out {', '.join(also)}")
+        return self
+
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
+        if self.interactions is None:
+            return self
         categorical = {f.name for f in self.items.features if f.kind == "categorical"} if self.items else set()
         affinity = self.items.affinity if self.items else []
         _require_subset("items.affinity", affinity, categorical, "a categorical feature of [items]")
@@ -198,8 +244,8 @@ class Config(Section):
 
     def _lists(self) -> list[tuple[str, list[str]]]:
         lists = [
-            ("interactions.context", self.interactions.context),
-            ("interactions.numeric", self.interactions.numeric),
+            ("interactions.context", self.log.context),
+            ("interactions.numeric", self.log.numeric),
             ("features.context", self.features.context),
         ]
         if self.items:
@@ -223,10 +269,10 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from error
-    for section in SOURCES:
+    for section, key in [*((name, "path") for name in SOURCES), *(("labelled", key) for key in LABELLED_PATHS)]:
         source = raw.get(section)
-        if isinstance(source, dict) and isinstance(source.get("path"), str) and source["path"]:
-            source["path"] = str(path.parent.absolute() / source["path"])
+        if isinstance(source, dict) and isinstance(source.get(key), str) and source[key]:
+            source[key] = str(path.parent.absolute() / source[key])
     try:
         return Config.model_validate(raw)
     except ValidationError as error:

@@ -56,7 +56,7 @@ class OrderedLog:
 
 def read_log(connection: Backend, config: Config, archived: Sequence[Path]) -> Log:
     """Read, judge and split the interactions and the archived events. Raises SourceError or BadRowsError."""
-    section = config.interactions
+    section = config.log
     if archived and config.split.kind != "time":
         raise SourceError(
             f"{archived[0].parent}: archived events have real times, and a {config.split.kind} split has none; "
@@ -89,7 +89,7 @@ def order_log(connection: Backend, config: Config, log: Log, items: ir.Table, us
 
     items, users: tables (id, index) of what is kept.
     """
-    section = config.interactions
+    section = config.log
     joined = log.table.inner_join(items.rename(item_index="index"), [("item_id", "id")])
     joined = joined.inner_join(users.rename(user_index="index"), [("user_id", "id")])
     contexts = [f"context_{i}" for i in range(len(section.context))]
@@ -134,7 +134,7 @@ def _num_used(source: SourceReport) -> int:
 def _event_types(connection: Backend, table: ir.Table, config: Config) -> list[str]:
     found = connection.to_pyarrow(table.select("event_type").distinct()).column(0).to_pylist()
     types = sorted({*found, *config.events.types})
-    path = config.interactions.path
+    path = config.log.path
     if len(types) > MAX_EVENT_TYPES:
         raise SourceError(
             f"{path}: {len(types)} event types, at most {MAX_EVENT_TYPES}; is event_type the right column?"

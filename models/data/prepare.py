@@ -105,7 +105,7 @@ def _schema(config: Config, log: Log, items: Items, users: Users, rows: OrderedL
         item_features=items.encoded.features,
         returned=config.items.returned if config.items else [],
         filterable=config.items.filterable if config.items else [],
-        event_context=config.interactions.context,
+        event_context=config.log.context,
         affinity=config.items.affinity if config.items else [],
         history_limit=state.history_limit,
         seen_limit=state.seen_limit,

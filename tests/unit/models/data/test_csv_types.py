@@ -44,7 +44,7 @@ def test_several_gzipped_files_with_a_byte_order_mark(tmp_path: Path, shop: Shop
     for name, lines in (("a", LOG[1:16]), ("b", LOG[16:])):
         with gzip.open(tmp_path / f"log-{name}.csv.gz", "wt", encoding="utf-8-sig") as file:
             file.write("\n".join([LOG[0], *lines]))
-    section = config.interactions.model_copy(update={"path": str(tmp_path / "log-*.csv.gz")})
+    section = config.log.model_copy(update={"path": str(tmp_path / "log-*.csv.gz")})
     assert len(prepared(config.model_copy(update={"interactions": section})).interactions) == 30
 
 
@@ -52,6 +52,6 @@ def test_files_with_different_headers_are_refused(tmp_path: Path, shop: Shop, pr
     """Read by position, user ids would become item ids."""
     config = shop(toml="")
     (tmp_path / "log2.csv").write_text("item_id,user_id,timestamp\ni0,u0,2024-01-05\n")
-    section = config.interactions.model_copy(update={"path": str(tmp_path / "log*.csv")})
+    section = config.log.model_copy(update={"path": str(tmp_path / "log*.csv")})
     with pytest.raises(SourceError, match=r"log2\.csv: has other columns than log\.csv"):
         prepared(config.model_copy(update={"interactions": section}))

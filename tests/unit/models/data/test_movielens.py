@@ -139,7 +139,7 @@ def test_four_weeks_windows_of_real_time(tmp_path: Path) -> None:
     write_1m(tmp_path / "ml")
     config = load_config(write_movielens(tmp_path / "ml", tmp_path / "out", "time").config)
     assert (config.split.kind, config.split.test_days, config.split.num_ranker_windows) == ("time", 28, 4)
-    assert (config.interactions.time_unit, config.limits.min_users) == ("s", 1)
+    assert (config.log.time_unit, config.limits.min_users) == ("s", 1)
 
 
 def test_ages_are_numbers_or_groups(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_without_times_only_the_random_protocol(tmp_path: Path) -> None:
         write_movielens(tmp_path / "ml", tmp_path / "out", "time")
     assert not (tmp_path / "out").exists()
     config = load_config(write_movielens(tmp_path / "ml", tmp_path / "out", "random").config)
-    assert (config.interactions.min_value, config.split.kind, config.train.ranker.model) == (3, "random", "none")
+    assert (config.log.min_value, config.split.kind, config.train.ranker.model) == (3, "random", "none")
 
 
 @pytest.mark.parametrize(

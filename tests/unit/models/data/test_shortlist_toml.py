@@ -24,8 +24,8 @@ def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
     """Only the path of the interactions is needed, and it is taken relative to the file."""
     (tmp_path / "shortlist.toml").write_text(MINIMAL)
     config = load_config(tmp_path / "shortlist.toml")
-    assert config.interactions.path == str(tmp_path / "log.csv")
-    assert (config.interactions.user_id, config.interactions.default_event_type) == ("user_id", "purchase")
+    assert config.log.path == str(tmp_path / "log.csv")
+    assert (config.log.user_id, config.log.default_event_type) == ("user_id", "purchase")
     assert (config.split.kind, config.split.test_days, config.split.num_ranker_windows) == ("time", 28, 4)
     assert (config.limits.min_users, config.limits.max_bad_share) == (1, 0.01)
     retrieval = SasRecOptions(dim=64, layers=2, heads=2, history_length=100, max_steps=2000, patience=3)
@@ -34,7 +34,7 @@ def test_a_minimal_file_gets_the_documented_defaults(tmp_path: Path) -> None:
 
 def test_an_absolute_path_stays(tmp_path: Path) -> None:
     (tmp_path / "shortlist.toml").write_text('[interactions]\npath = "/data/log.parquet"\n')
-    assert load_config(tmp_path / "shortlist.toml").interactions.path == "/data/log.parquet"
+    assert load_config(tmp_path / "shortlist.toml").log.path == "/data/log.parquet"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_what_the_document_shows_of_the_log_is_what_the_file_has(clone: Path) ->
 
 def test_every_other_toml_block_is_valid(tmp_path: Path) -> None:
     blocks = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         (tmp_path / "shortlist.toml").write_text(block, "utf-8")
         load_config(tmp_path / "shortlist.toml")
