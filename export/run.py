@@ -30,7 +30,7 @@ from models.contract import bundle as layout
 from models.contract.features import cross_names
 from models.contract.manifest import Gate, GraphInfo, Manifest, RankingInfo, RetrievalInfo
 from models.data.dataset import Dataset
-from models.ranking.deepfm import DeepFm
+from models.ranking.pieces import Ranker
 from models.ranking.samples import item_numbers
 from models.retrieval.model import RetrievalModel
 from models.retrieval.snapshot import snapshot
@@ -128,7 +128,7 @@ class ShippedRanker:
     gates: list[Gate]
 
 
-def _ship_ranker(dataset: Dataset, trained: Trained, model: DeepFm, asked: Requests) -> ShippedRanker:
+def _ship_ranker(dataset: Dataset, trained: Trained, model: Ranker, asked: Requests) -> ShippedRanker:
     item_part = _item_part(dataset, trained, model)
     ranked = ranked_requests(dataset, asked)
     user = _ship_ranking_user(model.user_module, ranked, _head_onnx(model, ranked, item_part), item_part)
@@ -148,7 +148,7 @@ def _ship_ranker(dataset: Dataset, trained: Trained, model: DeepFm, asked: Reque
     )
 
 
-def _head_onnx(model: DeepFm, ranked: RankedRequests, item_part: NDArray[np.float32]) -> bytes:
+def _head_onnx(model: Ranker, ranked: RankedRequests, item_part: NDArray[np.float32]) -> bytes:
     """The fp32 head, which the user graph is judged with."""
     with torch.inference_mode():
         rows = [
@@ -207,7 +207,7 @@ def _ship(
     return Shipped(graph, info, gates)
 
 
-def _item_part(dataset: Dataset, trained: Trained, model: DeepFm) -> NDArray[np.float32]:
+def _item_part(dataset: Dataset, trained: Trained, model: Ranker) -> NDArray[np.float32]:
     """The ranker's row of each item, float32 [N, h], with how the item sells as of the end of training."""
     past = dataset.interactions.before(trained.until_ms)
     with torch.inference_mode():

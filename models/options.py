@@ -84,7 +84,9 @@ class TwoTowerOptions(GradientOptions):
 class BprOptions(GradientOptions):
     model: Literal["bpr"]
     l2: float = Field(default=1e-4, ge=0, description="of the vectors in a batch")
+    negatives: int = Field(default=1, ge=1, description="sampled items an interaction")
     negatives_power: float = Field(default=0.0, ge=0, le=2, description="negatives by popularity to this power")
+    init_std: float = Field(default=0.01, gt=0, le=1, description="of the vectors before training")
 
 
 class LightGcnOptions(GradientOptions):
@@ -102,7 +104,13 @@ class LightGcnOptions(GradientOptions):
 class GcnOptions(GradientOptions):
     model: Literal["gcn"]
     hidden: int = Field(default=128, ge=1, description="units of the first convolution")
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    item_ids: bool = Field(
+        default=True, description="an item's id is a feature too; without it features alone carry it"
+    )
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="of the first convolution's units")
+    new_share: float = Field(
+        default=0.1, ge=0, lt=1, description="share of users and items learned from as if new, by their features alone"
+    )
     negatives: int = Field(default=256, ge=1, description="sampled items a step")
     edge_weight: float = Field(
         default=1.0, ge=0, le=100, description="of social and item-item edges beside interactions"
@@ -208,22 +216,32 @@ class RankerOptions(Section):
     hidden: list[Annotated[int, Field(ge=1, le=8192)]] = Field(
         default=[128, 64], min_length=1, description="units of the layers"
     )
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    embedding_l2: float = Field(default=0.0, ge=0, description="of the field vectors in use")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="of the layers' units")
+    embedding_dropout: float = Field(default=0.1, ge=0, lt=1, description="of the field vectors that enter the layers")
+    batch_norm: bool = Field(default=False, description="of the layers' units, before their ReLU")
+    embedding_l2: float = Field(
+        default=0.0, ge=0, description="times half the sum of the squares of all field vectors and weights"
+    )
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
     weight_decay: float = Field(default=1e-5, ge=0, le=1)
     batch_size: int = Field(default=24, ge=1, description="candidate lists a step; rows of a labelled table")
-    epochs: int = Field(default=3, ge=1, description="at most this often over all candidate lists")
+    epochs: int = Field(default=3, ge=1, description="at most this often over all candidate lists or rows")
     patience: int = Field(default=3, ge=1, description="validations without a gain before training stops")
     negatives: int = Field(default=10, ge=0, description="sampled items beside a list's candidates")
     loss: Literal["log_loss", "bpr", "softmax", "squared"] = Field(
         default="log_loss", description="squared is for explicit ratings; bpr and softmax compare within a list"
     )
-    crosses: list[list[str]] = Field(
+    crosses: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
         default=[], description="wide_deep: pairs of categorical features whose combinations get a weight of their own"
     )
     layers: int = Field(default=1, ge=1, le=8, description="transformer: attention layers")
     heads: int = Field(default=2, ge=1, le=16, description="transformer: attention heads; dim is a multiple of it")
+
+    @model_validator(mode="after")
+    def _crosses_have_a_model(self) -> Self:
+        if self.crosses and self.model != "wide_deep":
+            raise ValueError(f'crosses are for model = "wide_deep"; model = "{self.model}" has no use for them')
+        return self
 
 
 class TrainSection(Section):

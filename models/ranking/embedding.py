@@ -1,47 +1,51 @@
-"""The feature embedding that every ranking model shares: one vector and one weight a field."""
+"""The feature embedding that every ranking model shares: one vector a field."""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class FieldEmbedding(nn.Module):
-    """Fields of one group (user, item or cross) as vectors of one size.
+    """Fields of one group (user or item) as vectors of one size.
 
-    A categorical field looks its vector up; a numeric field has one vector, times its value (Guo et al. 2017, 3.1).
+    A categorical field looks its vector up, in one table for all fields; a numeric field has one vector, times its
+    value (Guo et al. 2017, 3.1).  std: of the vectors before training.
     """
 
-    def __init__(self, sizes: list[int], num_numeric: int, dim: int) -> None:
+    offsets: Tensor
+
+    def __init__(self, sizes: Iterable[int], num_numeric: int, dim: int, std: float = 0.01) -> None:
         super().__init__()
-        tables = [nn.Embedding(size, dim) for size in sizes]
-        weights = [nn.Embedding(size, 1) for size in sizes]
-        for table, weight in zip(tables, weights, strict=True):
-            nn.init.normal_(table.weight, std=0.01)
-            nn.init.zeros_(weight.weight)
-        self.tables, self.weights = nn.ModuleList(tables), nn.ModuleList(weights)
-        self.numeric = nn.Parameter(torch.randn(num_numeric, dim) * 0.01)
-        self.numeric_weight = nn.Parameter(torch.zeros(num_numeric))
-        self.num_fields = len(sizes) + num_numeric
+        sizes = list(sizes)
+        self.table = nn.Parameter(torch.randn(sum(sizes), dim) * std)
+        self.numeric = nn.Parameter(torch.randn(num_numeric, dim) * std)
+        starts = [sum(sizes[:position]) for position in range(len(sizes))]
+        self.register_buffer("offsets", torch.tensor(starts, dtype=torch.int64), persistent=False)
+        self.num_categorical, self.num_numeric, self.dim = len(sizes), num_numeric, dim
 
-    def forward(self, categorical: Tensor, numeric: Tensor) -> tuple[Tensor, Tensor]:
-        """categorical int64 [n, Fc], numeric float32 [n, Fn] -> fields [n, Fc + Fn, k], linear term [n]."""
-        fields = [table(categorical[:, position]) for position, table in enumerate(self.tables)]
-        looked_up = torch.stack(fields, 1) if fields else numeric.new_zeros(numeric.shape[0], 0, self.numeric.shape[1])
-        linear = numeric @ self.numeric_weight
-        for position, weight in enumerate(self.weights):
-            linear = linear + weight(categorical[:, position])[:, 0]
-        return torch.cat([looked_up, numeric.unsqueeze(-1) * self.numeric], 1), linear
-
-    def numeric_sums(self, numeric: Tensor) -> tuple[Tensor, Tensor]:
-        """For a group of numeric fields only: the sum of the field vectors [n, k] and the group's own score [n], the
-        linear term and the products of its pairs. No [n, F, k] is built.  numeric float32 [n, F]."""
-        total = numeric @ self.numeric
-        squares = numeric.square() @ self.numeric.square().sum(1)
-        return total, numeric @ self.numeric_weight + 0.5 * (total.square().sum(-1) - squares)
+    def forward(self, categorical: Tensor, numeric: Tensor) -> Tensor:
+        """categorical int64 [n, Fc], numeric float32 [n, Fn] -> fields [n, Fc + Fn, k]."""
+        if not self.num_categorical:
+            return numeric.unsqueeze(-1) * self.numeric
+        looked_up = F.embedding(categorical + self.offsets, self.table)
+        if not self.num_numeric:
+            return looked_up
+        return torch.cat([looked_up, numeric.unsqueeze(-1) * self.numeric], 1)
 
 
-def second_order(fields: Tensor) -> Tensor:
-    """Sum of the products of all pairs of field vectors, [n]: half of (sum squared - sum of squares), Rendle 2010.
+def row_sums(values: Tensor) -> Tensor:
+    """Sums over the last axis, [..., n] -> [...].
 
-    fields [n, F, k].
+    As a product with ones: onnxruntime's own sum over rows that do not fill its vectors adds in another order when a
+    request shares a batch, and the last bits of a score then depend on the others.
     """
-    return 0.5 * (fields.sum(1).square().sum(-1) - fields.square().sum((1, 2)))
+    return values @ values.new_ones(values.shape[-1])
+
+
+def half_squares(model: nn.Module) -> Tensor:
+    """Half the sum of the squares of all field vectors and field weights: what `embedding_l2` is multiplied with."""
+    parts = [module for module in model.modules() if isinstance(module, FieldEmbedding)]
+    squares = [parameter.square().sum() for part in parts for parameter in (part.table, part.numeric)]
+    return 0.5 * torch.stack(squares).sum()

@@ -26,12 +26,17 @@ from export.graphs import (
 from export.measure import rows_changed_by_batching
 from export.quantize import quantize
 from export.stable import stabilise_sums
-from models.ranking.deepfm import DeepFm, DeepFmConfig, RankerInputs
+from models.options import RankerOptions
+from models.ranking.build import build
+from models.ranking.inputs import RankerInputs
+from models.ranking.pieces import Ranker
 from models.retrieval.sasrec import ItemInputs, SasRec, SasRecConfig
 
 LENGTH, NUM_ITEMS = 12, 50
 RNG = np.random.default_rng(0)
-INPUTS = RankerInputs([9, 7, 5], 10, [40, 12], 1, 13)  # wide enough for sums over fields to be order dependent
+INPUTS = RankerInputs(
+    {"a": 9, "b": 7, "c": 5}, 10, {"d": 40, "e": 12}, 1, 13
+)  # wide enough for sums over fields to be order dependent
 
 
 def histories(batch: int) -> Feed:
@@ -45,7 +50,7 @@ def histories(batch: int) -> Feed:
 
 
 def users(batch: int) -> Feed:
-    codes = np.stack([RNG.integers(0, size, batch) for size in INPUTS.user_sizes], 1)
+    codes = np.stack([RNG.integers(0, size, batch) for size in INPUTS.user_sizes.values()], 1)
     return {"user_categorical": codes, "user_numeric": floats(batch, INPUTS.user_numeric)}
 
 
@@ -77,9 +82,9 @@ def tower() -> SasRec:
 
 
 @pytest.fixture(scope="module")
-def ranker() -> DeepFm:
+def ranker() -> Ranker:
     torch.manual_seed(0)
-    model = DeepFm(INPUTS, DeepFmConfig()).eval()
+    model = build(INPUTS, RankerOptions(model="deepfm")).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
     return model
@@ -101,7 +106,7 @@ def test_user_tower_in_both_precisions(tower: SasRec) -> None:
     assert rows_changed_by_batching(int8, requests) == 0
 
 
-def test_ranking_user_in_both_precisions(ranker: DeepFm) -> None:
+def test_ranking_user_in_both_precisions(ranker: Ranker) -> None:
     fp32 = to_onnx(ranker.user_module, RANKING_USER_IO, users(3))
     assert parity(ranker.user_module, RANKING_USER_IO, fp32, size_feeds(RANKING_USER_IO, users(16))) <= 1e-4
     requests = single(users(48))
@@ -111,7 +116,7 @@ def test_ranking_user_in_both_precisions(ranker: DeepFm) -> None:
     assert rows_changed_by_batching(int8, requests) == 0
 
 
-def test_ranking_head_in_both_precisions(ranker: DeepFm) -> None:
+def test_ranking_head_in_both_precisions(ranker: Ranker) -> None:
     """A request's rows score the same with the rows of 15 other requests around them, be it one row or 200."""
     head = ranker.head_module
     fp32 = to_onnx(head, RANKING_HEAD_IO, rows(5, batch=3))

@@ -1,0 +1,104 @@
+"""Candidate lists as the ranker takes them: batches of lists, their logits, and how good their order is."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models import metrics
+from models.data.dataset import Dataset
+from models.options import RankerOptions
+from models.ranking.losses import list_loss
+from models.ranking.pieces import Ranker
+from models.ranking.samples import RankerSamples
+
+
+class ListTask:
+    """Learning from candidate lists, validated by the order of other lists."""
+
+    validations_per_epoch = 2
+
+    def __init__(
+        self,
+        model: Ranker,
+        dataset: Dataset,
+        train: RankerSamples,
+        valid: RankerSamples,
+        options: RankerOptions,
+        seed: int,
+    ) -> None:
+        self._model, self._dataset, self._train, self._valid = model, dataset, train, valid
+        self._options, self._seed = options, seed
+        self._categories = item_categories(dataset)
+        self.num_batches = -(-len(train) // options.batch_size)
+
+    def loss(self, epoch: int, number: int) -> Tensor:
+        """The loss of one batch: a slice of the epoch's own random order of the lists."""
+        size = self._options.batch_size
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._train))
+        lists = order[number * size : (number + 1) * size]
+        rows, row_list = _rows(self._train, lists)
+        logits = _score(self._model, self._categories, self._train, lists, rows, row_list)
+        labels = torch.from_numpy(self._train.labels[rows])
+        return list_loss(self._options.loss, logits, labels, torch.from_numpy(row_list))
+
+    def validate(self) -> float:
+        return list_ndcg(self._valid, predict(self._model, self._dataset, self._valid))
+
+
+def item_categories(dataset: Dataset) -> Tensor:
+    return torch.from_numpy(np.array(dataset.item_categorical, np.int64))
+
+
+def predict(model: Ranker, dataset: Dataset, samples: RankerSamples, batch_size: int = 64) -> NDArray[np.float32]:
+    """Logits of every row, float32 [n]."""
+    model.eval()
+    categories = item_categories(dataset)
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(samples), batch_size):
+            lists = np.arange(start, min(start + batch_size, len(samples)))
+            rows, row_list = _rows(samples, lists)
+            parts.append(_score(model, categories, samples, lists, rows, row_list).numpy())
+    return np.concatenate(parts)
+
+
+def list_ndcg(samples: RankerSamples, scores: NDArray[np.float32], k: int = 10) -> float:
+    """Mean NDCG@k over the lists that have a target, the two kinds of list (seen items or not) weighing alike."""
+    hits = np.zeros((len(samples), k), np.bool_)
+    for number in range(len(samples)):
+        rows = slice(samples.offsets[number], samples.offsets[number + 1])
+        top = np.argsort(-scores[rows], kind="stable")[:k]
+        hits[number, : len(top)] = samples.labels[rows][top] > 0
+    kinds = [(samples.num_targets > 0) & (samples.include_seen == kind) for kind in (True, False)]
+    return float(
+        np.mean([metrics.ndcg(hits[kind], samples.num_targets[kind], k).mean() for kind in kinds if kind.any()])
+    )
+
+
+def _rows(samples: RankerSamples, lists: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers of the lists, and for each row the position of its list among them."""
+    sizes = samples.offsets[lists + 1] - samples.offsets[lists]
+    row_list = np.repeat(np.arange(len(lists)), sizes)
+    starts = np.repeat(samples.offsets[lists] - (np.cumsum(sizes) - sizes), sizes)
+    return starts + np.arange(len(row_list)), row_list
+
+
+def _score(
+    model: Ranker,
+    categories: Tensor,
+    samples: RankerSamples,
+    lists: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    row_list: NDArray[np.int64],
+) -> Tensor:
+    items = samples.items[rows]
+    score: Tensor = model(
+        torch.from_numpy(samples.user_categorical[lists]),
+        torch.from_numpy(samples.user_numeric[lists]),
+        categories[torch.from_numpy(items)],
+        torch.from_numpy(samples.item_numeric[samples.window[lists][row_list], items]),
+        torch.from_numpy(samples.cross[rows]),
+        torch.from_numpy(row_list),
+    )
+    return score

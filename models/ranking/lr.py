@@ -1,0 +1,41 @@
+"""Logistic regression: a weight for each value of each feature, and one for each number."""
+
+from torch import Tensor
+
+from models.options import RankerOptions
+from models.ranking.embedding import FieldEmbedding, row_sums
+from models.ranking.inputs import RankerInputs
+from models.ranking.pieces import Half, Ranker, Share, Term, assemble
+
+
+class LinearHalf(Half):
+    """The sum of the field weights."""
+
+    def __init__(self, weights: FieldEmbedding) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def forward(self, categorical: Tensor, numeric: Tensor, fields: Tensor) -> Share:
+        return Share(own=row_sums(self.weights(categorical, numeric).flatten(1)))
+
+
+def linear(inputs: RankerInputs) -> Term:
+    """The linear term; the cross features' weights are the head's."""
+    user, item = field_weights(inputs)
+    return Term(LinearHalf(user), LinearHalf(item))
+
+
+def field_weights(inputs: RankerInputs) -> tuple[FieldEmbedding, FieldEmbedding]:
+    """A weight a field, of the user's and of the item's, 0 before training."""
+    user = FieldEmbedding(inputs.user_sizes.values(), inputs.user_numeric, 1, std=0.0)
+    return user, FieldEmbedding(inputs.item_sizes.values(), inputs.item_numeric, 1, std=0.0)
+
+
+def field_vectors(inputs: RankerInputs, dim: int) -> tuple[FieldEmbedding, FieldEmbedding]:
+    """The vectors of the user's fields and of the item's."""
+    user = FieldEmbedding(inputs.user_sizes.values(), inputs.user_numeric, dim)
+    return user, FieldEmbedding(inputs.item_sizes.values(), inputs.item_numeric, dim)
+
+
+def lr(inputs: RankerInputs, options: RankerOptions) -> Ranker:
+    return assemble(inputs, *field_vectors(inputs, 0), [linear(inputs)])

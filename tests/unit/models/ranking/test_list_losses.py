@@ -1,0 +1,56 @@
+"""BPR and softmax over candidate lists, against sums written out, and the softmax of a whole catalogue."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.ranking.losses import bpr, softmax
+
+# list 0: positives 2 and 1, negatives 0 and -1; list 1: no negative; list 2: no positive; list 3: one of each
+LOGITS = torch.tensor([2.0, 0.0, 1.0, -1.0, 5.0, 3.0, 4.0, 0.5, 0.0])
+LABELS = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0])
+LISTS = torch.tensor([0, 0, 0, 0, 1, 2, 2, 3, 3])
+
+
+def close(found: Tensor, expected: float) -> None:
+    np.testing.assert_allclose(found.item(), expected, rtol=1e-6)
+
+
+def test_bpr_is_the_mean_over_pairs_and_then_over_lists_that_have_one() -> None:
+    def pair(difference: float) -> float:
+        return float(np.log1p(np.exp(-difference)))
+
+    first = (pair(2 - 0) + pair(2 + 1) + pair(1 - 0) + pair(1 + 1)) / 4
+    close(bpr(LOGITS, LABELS, LISTS), (first + pair(0 - 0.5)) / 2)
+
+
+def test_softmax_of_each_positive_among_the_negatives_of_its_list() -> None:
+    """The other positive of the list is not in the sum."""
+    negatives = np.exp(0.0) + np.exp(-1.0)
+    first = -(np.log(np.exp(2) / (np.exp(2) + negatives)) + np.log(np.e / (np.e + negatives))) / 2
+    last = -np.log(1 / (1 + np.exp(0.5)))
+    close(softmax(LOGITS, LABELS, LISTS), (first + last) / 2)
+
+
+def test_a_batch_without_a_pair_has_no_loss_and_no_gradient() -> None:
+    logits = torch.tensor([1.0, 2.0], requires_grad=True)
+    for labels in (torch.ones(2), torch.zeros(2)):
+        for loss in (bpr(logits, labels, torch.zeros(2, dtype=torch.int64)), softmax(logits, labels, torch.arange(2))):
+            assert loss.item() == 0.0
+            (gradient,) = torch.autograd.grad(loss, logits)
+            assert gradient.tolist() == [0.0, 0.0]
+
+
+def test_large_logits_stay_finite() -> None:
+    logits = torch.tensor([900.0, -900.0, 1000.0], requires_grad=True)
+    loss = softmax(logits, torch.tensor([0.0, 1.0, 0.0]), torch.zeros(3, dtype=torch.int64))
+    close(loss, 1900.0)
+    assert torch.isfinite(torch.autograd.grad(loss, logits)[0]).all()
+
+
+def test_a_row_that_came_with_a_chance_of_a_quarter_stands_for_four() -> None:
+    """A negative with the logarithm of 1/4 as its proposal weighs like four that are certain."""
+    proposal = torch.tensor([0.0, float(np.log(0.25)), 0.0])
+    lists = torch.zeros(3, dtype=torch.int64)
+    corrected = softmax(torch.tensor([1.0, 0.5, -1.0]), torch.tensor([1.0, 0.0, 0.0]), lists, proposal)
+    close(corrected, float(np.log(np.exp(1) + 4 * np.exp(0.5) + np.exp(-1)) - 1))
