@@ -11,9 +11,11 @@ from models.retrieval import (
     content,
     ease,
     hybrid,
+    gcn_training,
     ials,
     item_to_item,
     linear,
+    lightgcn_training,
     popularity,
     sasrec_training,
     two_tower_training,
@@ -39,6 +41,8 @@ RECIPES = {
     "sasrec": Recipe(sasrec_training.build, sasrec_training.fit),
     "two_tower": Recipe(two_tower_training.build, two_tower_training.fit),
 }
+    "lightgcn": Recipe(lightgcn_training.build, lightgcn_training.fit),
+    "gcn": Recipe(gcn_training.build, gcn_training.fit),
 
 
 def build_model(dataset: Dataset, options: TrainSection, until_ms: int) -> RetrievalModel:

@@ -1,0 +1,96 @@
+"""GCN's training: every step convolves the whole graph and learns from a batch of its user-item edges."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import checkpoint
+from models.contract.schema import MultiFeature, VectorFeature
+from models.data.dataset import Dataset
+from models.fitting import Fit, fit_steps
+from models.options import GcnOptions
+from models.retrieval.edge_batches import EdgeBatches, edges_softmax
+from models.retrieval.gcn import Gcn, GcnConfig, NodeFeatures
+from models.retrieval.graph import Graph
+from models.retrieval.pairs import interaction_pairs
+from models.run_log import RunLog
+
+
+def build(dataset: Dataset, options: GcnOptions, until_ms: int, seed: int) -> Gcn:
+    """An untrained model over the graph of what happened before until_ms.
+
+    Raises ValueError where items would have nothing to be told apart by.
+    """
+    users, items = user_features(dataset), item_features(dataset)
+    if not options.item_ids and not items:
+        raise ValueError("train.retrieval.item_ids = false leaves gcn nothing of an item: items have no features")
+    past = dataset.interactions.before(until_ms)
+    pairs = past.user_index, past.item_index
+    edges = dataset.social_edges, dataset.item_edges
+    graph = Graph.of(pairs, dataset.num_users, dataset.num_items, *edges, self_loops=True)
+    config = GcnConfig(options.dim, options.hidden, options.history_length, options.dropout, options.edge_weight)
+    torch.manual_seed(seed)
+    return Gcn(graph, users, items, config, options.item_ids)
+
+
+def user_features(dataset: Dataset) -> NodeFeatures:
+    codes = torch.from_numpy(np.array(dataset.user_categorical, np.int64))
+    known = dataset.schema.categorical("user")
+    return NodeFeatures(
+        [codes[:, n : n + 1] for n in range(len(known))],
+        [feature.size for feature in known],
+        torch.from_numpy(np.array(dataset.user_numeric, np.float32)),
+    )
+
+
+def item_features(dataset: Dataset) -> NodeFeatures:
+    """Categories, sets of categories, numbers and given vectors; text is for the content model."""
+    codes = torch.from_numpy(np.array(dataset.item_categorical, np.int64))
+    single, multi = dataset.schema.categorical("item"), dataset.schema.of_items(MultiFeature)
+    vectors = [dataset.item_vectors_given[feature.name] for feature in dataset.schema.of_items(VectorFeature)]
+    return NodeFeatures(
+        [
+            *(codes[:, n : n + 1] for n in range(len(single))),
+            *(torch.from_numpy(np.array(dataset.item_multi[feature.name], np.int64)) for feature in multi),
+        ],
+        [*(feature.size for feature in single), *(feature.size for feature in multi)],
+        torch.from_numpy(np.concatenate([dataset.item_numeric, *vectors], axis=1, dtype=np.float32)),
+    )
+
+
+def fit(dataset: Dataset, options: GcnOptions, run: Fit, log: RunLog) -> Gcn:
+    """The model with the weights that validated best, in evaluation mode."""
+    edges = EdgeBatches(interaction_pairs(dataset, run.until_ms), options.batch_size, run.seed)
+    model = build(dataset, options, run.until_ms, run.seed)
+    if run.weights is not None:
+        checkpoint.set_weights(model, run.weights)
+    fit_steps(model, GcnTask(model, edges, options), options, run, log)
+    return model
+
+
+class GcnTask:
+    """Softmax of each edge against uniformly drawn items that are none of the user's.
+
+    A share of users and items stands there as if they were new: that is how features learn to carry those who are.
+    """
+
+    def __init__(self, model: Gcn, edges: EdgeBatches, options: GcnOptions) -> None:
+        self._model, self._edges, self._options = model, edges, options
+        self.num_batches = len(edges)
+
+    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> Tensor:
+        users, items = self._edges.batch(epoch, number)
+        model, share = self._model, self._options.new_share
+        user_vectors, item_vectors = model.propagate()
+        user_vectors = _some_as_new(user_vectors, model.new_users, share, rng)
+        if model.item_features:  # without features, new items are all the same
+            item_vectors = _some_as_new(item_vectors, model.new_items, share, rng)
+        drawn = self._edges.draw_items(self._options.negatives, rng)
+        return edges_softmax(user_vectors, item_vectors, users, items, drawn, self._edges.positives)
+
+
+def _some_as_new(vectors: Tensor, new: Callable[[Tensor], Tensor], share: float, rng: np.random.Generator) -> Tensor:
+    rows = torch.from_numpy(np.flatnonzero(rng.random(len(vectors)) < share))
+    return vectors.index_copy(0, rows, new(rows))

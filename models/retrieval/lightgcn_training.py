@@ -1,0 +1,83 @@
+"""LightGCN's training: every step propagates over the whole graph and learns from a batch of its user-item edges."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from models import checkpoint
+from models.data.dataset import Dataset
+from models.fitting import Fit, fit_steps
+from models.losses import bpr
+from models.options import LightGcnOptions
+from models.retrieval.edge_batches import EdgeBatches, edges_softmax
+from models.retrieval.graph import Graph
+from models.retrieval.lightgcn import LightGcn, LightGcnConfig
+from models.retrieval.pairs import interaction_pairs
+from models.run_log import RunLog
+from models.sampling import Proposal, negatives
+
+
+def build(dataset: Dataset, options: LightGcnOptions, until_ms: int, seed: int) -> LightGcn:
+    """An untrained model over the graph of what happened before until_ms."""
+    past = dataset.interactions.before(until_ms)
+    pairs = past.user_index, past.item_index
+    graph = Graph.of(pairs, dataset.num_users, dataset.num_items, dataset.social_edges, dataset.item_edges)
+    torch.manual_seed(seed)
+    return LightGcn(graph, config(options))
+
+
+def config(options: LightGcnOptions) -> LightGcnConfig:
+    cosine = options.loss == "sampled_softmax"
+    return LightGcnConfig(options.dim, options.layers, options.history_length, options.edge_weight, cosine)
+
+
+def fit(dataset: Dataset, options: LightGcnOptions, run: Fit, log: RunLog) -> LightGcn:
+    """The model with the weights that validated best, in evaluation mode."""
+    edges = EdgeBatches(interaction_pairs(dataset, run.until_ms), options.batch_size, run.seed)
+    model = build(dataset, options, run.until_ms, run.seed)
+    if run.weights is not None:
+        checkpoint.set_weights(model, run.weights)
+    fit_steps(model, LightGcnTask(model, edges, options), options, run, log)
+    return model
+
+
+class LightGcnTask:
+    """bpr: each edge against items of its own, inner products.  sampled_softmax: against items that the step shares,
+    cosines. Negatives are drawn uniformly and are none of the user's items."""
+
+    def __init__(self, model: LightGcn, edges: EdgeBatches, options: LightGcnOptions) -> None:
+        self._model, self._edges, self._options = model, edges, options
+        # next to never an item that nobody has
+        taken = np.isin(np.arange(edges.positives.num_items), edges.taken_items)
+        self._taken = Proposal.of_popularity(np.where(taken, 1e9, 0.0), 1)
+        self.num_batches = len(edges)
+
+    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> Tensor:
+        users, items = self._edges.batch(epoch, number)
+        positives, options = self._edges.positives, self._options
+        user_vectors, item_vectors, _ = self._model.propagate()
+        if options.loss == "bpr":
+            others = negatives(users, options.negatives, self._taken, positives, rng)
+            vectors = user_vectors[users]
+            own = (vectors * item_vectors[items]).sum(-1)  # [b]
+            loss = bpr(own, (item_vectors[others] @ vectors.unsqueeze(2)).squeeze(2))
+        else:
+            others = self._edges.draw_items(options.negatives, rng)
+            loss = edges_softmax(
+                F.normalize(user_vectors, dim=-1),
+                F.normalize(item_vectors, dim=-1),
+                users,
+                items,
+                others,
+                positives,
+                options.temperature,
+            )
+        return loss + options.l2 * self._squared_length(users, items, others)
+
+    def _squared_length(self, users: NDArray[np.int64], items: NDArray[np.int64], others: NDArray[np.int64]) -> Tensor:
+        """Half the squared length of the batch's first vectors, divided by its edges (He et al. 2020, equation 15)."""
+        of_users, of_items = self._model.users.weight, self._model.items.weight
+        chosen = (of_users[users], of_items[items], of_items[others.ravel()])
+        return sum(((vectors**2).sum() for vectors in chosen), start=torch.zeros(())) / (2 * len(users))
