@@ -5,11 +5,13 @@ the trace into the graph.
 """
 
 import contextlib
+import inspect
 import io
 import logging
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -51,7 +53,7 @@ def to_onnx(module: nn.Module, names: GraphIO, sample: Feed) -> bytes:
     if small := [name for name in names.inputs if len(sample[name]) < 2]:
         raise ValueError(f"the sample for export needs at least 2 rows in {', '.join(small)}")
     dims = {dim: torch.export.Dim(dim) for dim in names.inputs.values()}
-    shapes = tuple({0: dims[dim]} for dim in names.inputs.values())
+    shapes = _as_arguments(module, [{0: dims[dim]} for dim in names.inputs.values()])
     with _evaluating(module), _quiet():
         # Traced here rather than by torch.onnx.export, which falls back to fixed sizes without a word. Strict, since
         # only that keeps the `len` of a tensor dynamic.
@@ -129,6 +131,16 @@ def describe(graphs: Sequence[bytes]) -> list[Tensor]:
             shape: list[int | str] = [dim.dim_param or dim.dim_value for dim in kind.shape.dim]
             found.setdefault(value.name, Tensor(name=value.name, dtype=str(dtype), shape=shape))
     return list(found.values())
+
+
+def _as_arguments(module: nn.Module, inputs: list[dict[int, Any]]) -> tuple[Any, ...]:
+    """One entry for each argument of `forward`: what goes in by `*name` is one, of several."""
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(inputs)
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    rest = tuple(inputs[named:])
+    return (*inputs[:named], rest) if rest else tuple(inputs)
 
 
 def _tensors(names: GraphIO, feed: Feed) -> Iterator[torch.Tensor]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.item_features import ItemFeatureEncoder, ItemFeatures
 from models.layers import attention
 from models.retrieval.model import RetrievalModel
 
@@ -30,14 +31,6 @@ class TwoTowerConfig(NamedTuple):
     temperature: float = 0.1
 
 
-class ItemInputs(NamedTuple):
-    """codes: int64 [N, F], categorical features.  sizes: vocabulary size of each.  numeric: float32 [N, G]."""
-
-    codes: Tensor
-    sizes: list[int]
-    numeric: Tensor
-
-
 class UserInputs(NamedTuple):
     """sizes: vocabulary size of each column of user_categorical.  skipped: leading columns of user_numeric that are
     left out, those that depend on the moment.  numeric: columns after them."""
@@ -51,20 +44,12 @@ class ItemEmbedding(nn.Module):
     """Id embedding + the embeddings of the features. In training the id is dropped at times, so that features alone
     make a usable vector for an item nobody has touched."""
 
-    def __init__(self, items: ItemInputs, config: TwoTowerConfig) -> None:
+    def __init__(self, items: ItemFeatures, config: TwoTowerConfig) -> None:
         super().__init__()
         self.ids = nn.Embedding(len(items.codes), config.dim)
         nn.init.normal_(self.ids.weight, std=ID_STD)
-        tables = [nn.Embedding(size, config.dim) for size in items.sizes]
-        for table in tables:
-            nn.init.normal_(table.weight, std=0.05)
-        self.tables = nn.ModuleList(tables)
-        self.from_numbers = nn.Parameter(torch.randn(items.numeric.shape[1], config.dim) * 0.05)
-        self.id_dropout = config.id_dropout if tables or items.numeric.shape[1] else 0.0
-        self.codes: Tensor
-        self.numeric: Tensor
-        self.register_buffer("codes", items.codes.long(), persistent=False)
-        self.register_buffer("numeric", items.numeric.float(), persistent=False)
+        self.features = ItemFeatureEncoder(items, config.dim)
+        self.id_dropout = 0.0 if items.empty else config.id_dropout
 
     def forward(self, items: Tensor) -> Tensor:
         """items int64 [...] -> [..., d]."""
@@ -72,10 +57,7 @@ class ItemEmbedding(nn.Module):
         if self.training and self.id_dropout:
             kept = torch.rand(items.shape, device=items.device) >= self.id_dropout
             vectors = vectors * kept.unsqueeze(-1)
-        codes = self.codes[items]
-        for position, table in enumerate(self.tables):
-            vectors = vectors + table(codes[..., position])
-        summed: Tensor = vectors + self.numeric[items] @ self.from_numbers
+        summed: Tensor = vectors + self.features(items)
         return summed
 
 
@@ -123,7 +105,7 @@ class HistoryPooling(nn.Module):
 class TwoTower(RetrievalModel):
     user_features = True
 
-    def __init__(self, items: ItemInputs, users: UserInputs, config: TwoTowerConfig) -> None:
+    def __init__(self, items: ItemFeatures, users: UserInputs, config: TwoTowerConfig) -> None:
         super().__init__()
         self.history_length, self.temperature = config.history_length, config.temperature
         self.skipped = users.skipped
@@ -137,18 +119,16 @@ class TwoTower(RetrievalModel):
         self.user_tower, self.item_tower = Tower(user_width, config), Tower(config.dim, config)
         self.dropout = nn.Dropout(config.dropout)
 
-    # named arguments, since torch.export cannot give the dimensions of those behind a star
-    def forward(  # type: ignore[override]
-        self, history: Tensor, set_ordinal: Tensor, user_categorical: Tensor, user_numeric: Tensor
-    ) -> Tensor:
-        """history, set_ordinal int64 [B, L], user_categorical int64 [B, Fu], user_numeric float32 [B, Gu] -> [B, d].
+    def forward(self, history: Tensor, set_ordinal: Tensor, *user_features: Tensor) -> Tensor:
+        """See RetrievalModel: with user_categorical int64 [B, Fu] and user_numeric float32 [B, Gu] -> [B, d].
 
         The vectors have length 1 / temperature, so that their product with an item vector is the logit.
         """
+        categorical, numeric = user_features
         content = self.dropout(self.embedding((history - 1).clamp(min=0)))
         pooled = self.pooling(content, set_ordinal)
-        fields = [table(user_categorical[:, position]) for position, table in enumerate(self.fields)]
-        known = torch.cat([pooled.flatten(1), *fields, user_numeric[:, self.skipped :]], 1)
+        fields = [table(categorical[:, position]) for position, table in enumerate(self.fields)]
+        known = torch.cat([pooled.flatten(1), *fields, numeric[:, self.skipped :]], 1)
         vectors: Tensor = self.user_tower(pooled.mean(1), known)
         return vectors / self.temperature
 
@@ -159,4 +139,5 @@ class TwoTower(RetrievalModel):
         return vectors
 
     def item_vectors(self) -> Tensor:
-        return self.items(torch.arange(len(self.embedding.codes), device=self.embedding.codes.device))
+        ids = self.embedding.ids.weight
+        return self.items(torch.arange(len(ids), device=ids.device))

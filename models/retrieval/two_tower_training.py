@@ -4,16 +4,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from models import checkpoint
 from models.contract.features import USER_NUMERIC
 from models.data.dataset import Dataset, Interactions
 from models.fitting import Fit, fit_steps
+from models.item_features import item_features
+from models.losses import in_batch_softmax
 from models.options import TwoTowerOptions
 from models.positives import Positives
 from models.retrieval.moments import UserMoments
-from models.retrieval.two_tower import ItemInputs, TwoTower, TwoTowerConfig, UserInputs
+from models.retrieval.two_tower import TwoTower, TwoTowerConfig, UserInputs
 from models.run_log import RunLog
 from models.sampling import accidental_positives
 
@@ -24,11 +25,6 @@ FEATURES_KEPT = 0.9  # a user may be unknown, or their features expired
 def build(dataset: Dataset, options: TwoTowerOptions, until_ms: int, seed: int) -> TwoTower:
     """An untrained model; no table of it depends on until_ms."""
     schema = dataset.schema
-    items = ItemInputs(
-        torch.from_numpy(np.array(dataset.item_categorical, np.int64)),
-        [feature.size for feature in schema.categorical("item")],
-        torch.from_numpy(np.array(dataset.item_numeric, np.float32)),
-    )
     users = UserInputs(
         [feature.size for feature in [*schema.categorical("user"), *schema.context_features]],
         skipped=len(USER_NUMERIC),
@@ -43,7 +39,7 @@ def build(dataset: Dataset, options: TwoTowerOptions, until_ms: int, seed: int) 
         options.temperature,
     )
     torch.manual_seed(seed)
-    return TwoTower(items, users, config)
+    return TwoTower(item_features(dataset), users, config)
 
 
 def fit(dataset: Dataset, options: TwoTowerOptions, run: Fit, log: RunLog) -> TwoTower:
@@ -83,7 +79,7 @@ class TwoTowerTask:
             order = np.random.default_rng([self._seed, epoch])
             self._epoch, self._batches = epoch, self._moments.epoch(self._options.batch_size, order)
         batch = self._moments.batch(self._batches[number], rng)
-        features = self._features.of(batch.rows, rng)
+        features = self._features.partly_hidden(batch.rows, rng)
         inputs = (torch.from_numpy(array) for array in (batch.history, batch.set_ordinal, *features))
         known = accidental_positives(self._users[batch.rows].astype(np.int64), batch.targets, self._positives)
         return in_batch_softmax(
@@ -106,26 +102,18 @@ class MomentFeatures:
         context = [past.context[feature.name] for feature in dataset.schema.context_features]
         self._context = np.stack(context, 1) if context else np.empty((len(past), 0), np.int64)
 
-    def of(self, rows: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """user_categorical int64 [B, Fu], user_numeric float32 [B, Gu] of the interactions at these rows."""
         users = self._users[rows]
-        known = rng.random((len(rows), 1)) < FEATURES_KEPT
-        told = rng.random((len(rows), 1)) < CONTEXT_KEPT
-        categorical = np.concatenate([self._categorical[users] * known, self._context[rows] * told], 1)
+        categorical = np.concatenate([self._categorical[users], self._context[rows]], 1)
         moving = np.zeros((len(rows), len(USER_NUMERIC)), np.float32)
-        return categorical.astype(np.int64), np.concatenate([moving, self._numeric[users] * known], 1)
+        return categorical.astype(np.int64), np.concatenate([moving, self._numeric[users]], 1)
 
-
-def in_batch_softmax(
-    user_vectors: Tensor, item_vectors: Tensor, log_share: Tensor, known: Tensor, weights: Tensor
-) -> Tensor:
-    """Softmax cross-entropy of each user's own item against the items of the batch (Yi et al. 2019), a number.
-
-    user_vectors, item_vectors [B, d].  log_share [B]: logarithm of the probability with which each item comes into a
-    batch, subtracted from its column since popular items come in more often than a catalogue has them.
-    known bool [B, B]: the column's item is one of the row's user and no negative of theirs.  weights [B]: of the rows.
-    """
-    own = torch.eye(len(known), dtype=torch.bool)
-    logits = (user_vectors @ item_vectors.T - log_share).masked_fill(known & ~own, -1e4)
-    losses = -F.log_softmax(logits, 1).diagonal()
-    return (losses * weights).sum() / weights.sum().clamp(min=1e-6)
+    def partly_hidden(
+        self, rows: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The same, some rows without the user's features and some without the context: as missing, 0."""
+        categorical, numeric = self.of(rows)
+        known, told = (rng.random((len(rows), 1)) < share for share in (FEATURES_KEPT, CONTEXT_KEPT))
+        static = self._categorical.shape[1]
+        return np.concatenate([categorical[:, :static] * known, categorical[:, static:] * told], 1), numeric * known

@@ -8,7 +8,8 @@ from torch import nn
 from export.graphs import FEATURE_TOWER_IO, Feed, describe, parity, size_feeds, to_onnx
 from export.measure import rows_changed_by_batching
 from export.quantize import quantize
-from models.retrieval.two_tower import ItemInputs, TwoTower, TwoTowerConfig, UserInputs
+from models.item_features import ItemFeatures
+from models.retrieval.two_tower import TwoTower, TwoTowerConfig, UserInputs
 
 NUM_ITEMS, LENGTH, SKIPPED = 50, 12, 5
 CONFIG = TwoTowerConfig(dim=16, hidden=(24,), history_length=LENGTH, temperature=0.25)
@@ -17,7 +18,8 @@ USERS = UserInputs([3, 4], SKIPPED, 2)
 
 def made(users: UserInputs = USERS, config: TwoTowerConfig = CONFIG) -> TwoTower:
     torch.manual_seed(0)
-    items = ItemInputs(torch.randint(0, 5, (NUM_ITEMS, 2)), [5, 5], torch.randn(NUM_ITEMS, 1))
+    values = torch.tensor([[1, 2, 0], [3, 0, 0], [0, 0, 0], [1, 2, 3], [2, 3, 0]]).repeat(NUM_ITEMS // 5, 1)
+    items = ItemFeatures(torch.randint(0, 5, (NUM_ITEMS, 2)), [5, 5], [values], [4], torch.randn(NUM_ITEMS, 1))
     model = TwoTower(items, users, config).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -50,12 +52,11 @@ def vectors(model: TwoTower, inputs: Feed) -> NDArray[np.float32]:
 def by_hand(model: TwoTower, inputs: Feed, row: int) -> NDArray[np.float64]:
     """The user vector of one row, position by position, padding left out."""
     w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
-    codes, numbers = model.embedding.codes.numpy(), model.embedding.numeric.double().numpy()
+    with torch.inference_mode():
+        embedded = model.embedding(torch.arange(NUM_ITEMS)).double().numpy()
     real = inputs["set_ordinal"][row] > 0
     rows, sets = inputs["history"][row][real] - 1, inputs["set_ordinal"][row][real]
-    content = w["embedding.ids.weight"][rows] + numbers[rows] @ w["embedding.from_numbers"]
-    for place in range(2):
-        content += w[f"embedding.tables.{place}.weight"][codes[rows, place]]
+    content = embedded[rows]
     pools = []
     for pool in range(2):
         logits = content @ w["pooling.queries"][pool] / 4.0 + w["pooling.recency"][sets, pool]  # sqrt(16)
@@ -105,8 +106,9 @@ def test_numbers_of_the_moment_are_not_read_and_static_ones_are() -> None:
 def test_dropped_ids_leave_the_features() -> None:
     """In training with every id dropped, items of equal features are equal; in service each has its own."""
     model = made(config=CONFIG._replace(id_dropout=1 - 1e-9, dropout=0.0))
-    model.embedding.codes[:2], model.embedding.numeric[:2] = 1, 0.5
-    pair = torch.tensor([0, 1])
+    features = model.embedding.features
+    features.codes[:], features.dense[:] = 1, 0.5
+    pair = torch.tensor([0, 5])  # alike in the values of the third feature too
     with torch.inference_mode():
         one, other = model.train().items(pair)
         apart = model.eval().items(pair)
