@@ -63,12 +63,9 @@ def negatives(
     items directly, with the same probabilities. Raises ValueError for a user who has every item: no negative exists,
     so leave such users out (`positives.counts < positives.num_items`); and for a user out of range.
     """
-    check_indices("users", users, positives.num_users)
+    require_negatives(users, positives)
     if len(proposal.log_probability) != positives.num_items:
         raise ValueError(f"the proposal is over {len(proposal.log_probability)} items, positives {positives.num_items}")
-    complete = users[positives.counts[users] == positives.num_items]
-    if complete.size:
-        raise ValueError(f"user {complete[0]} has every item and so no negatives; leave such users out")
     rows = max(1, CHUNK // max(1, count))
     drawn = np.empty((len(users), count), np.int64)
     for start in range(0, len(users), rows):
@@ -76,6 +73,14 @@ def negatives(
         each = np.repeat(users[start : start + rows], count)
         part[:] = _not_positive(each, proposal, positives, rng).reshape(part.shape)
     return drawn
+
+
+def require_negatives(users: NDArray[np.int64], positives: Positives) -> None:
+    """Raises ValueError for a user out of range or one who has every item."""
+    check_indices("users", users, positives.num_users)
+    complete = users[positives.counts[users] == positives.num_items]
+    if complete.size:
+        raise ValueError(f"user {complete[0]} has every item and so no negatives; leave such users out")
 
 
 def log_not_positive(proposal: Proposal, positives: Positives) -> NDArray[np.float64]:
