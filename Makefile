@@ -1,4 +1,4 @@
-# make demo | test | check | openapi | clean.  PYTHON chooses the interpreter (3.11) that makes .venv.
+# make demo | test | check | accuracy | openapi | clean.  PYTHON chooses the interpreter (3.11) that makes .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PORT ?= 8000
 PRESET ?= quick
 
-.PHONY: install demo test check openapi clean
+.PHONY: install demo test check accuracy openapi clean
 
 install: $(STAMP)
 
@@ -29,6 +29,10 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q
+
+# hours: every row of the accuracy table; goes on where it stopped.  DATA: folder of the benchmark data sets
+accuracy: install
+	$(BIN)/python -m bench.accuracy $(if $(DATA),--data $(DATA)) $(if $(ONLY),--only $(ONLY))
 
 openapi: install
 	$(BIN)/python -m app.openapi > docs/openapi.json

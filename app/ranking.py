@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.call import Call, features_of
+from models.contract.candidates import Candidates
 from models.contract.features import cross_features
 
 
@@ -16,16 +17,21 @@ def rank(calls: Sequence[Call]) -> None:
     scores = engine.rank(
         [features_of(call) for call in calls],
         [found.items for found in candidates],
-        [
-            cross_features(found.items, found.scores, call.history, engine.tables, call.now_ms)
-            for call, found in zip(calls, candidates, strict=True)
-        ],
+        [_cross(call, found) for call, found in zip(calls, candidates, strict=True)],
     )
     for call, ranked in zip(calls, scores, strict=True):
         if np.isfinite(ranked).any() or not len(ranked):
             call.scores, call.served_by = ranked, "ranking"
         else:
             call.degraded.append("ranking")
+
+
+def _cross(call: Call, found: Candidates) -> NDArray[np.float32]:
+    """float32 [n, c]; a ranker that learned from interactions alone takes none."""
+    ranking = call.engine.bundle.manifest.ranking
+    if ranking is None or not ranking.cross_features:
+        return np.zeros((len(found), 0), np.float32)
+    return cross_features(found.items, found.scores, call.history, call.engine.tables, call.now_ms)
 
 
 def best_first(scores: NDArray[np.float32]) -> NDArray[np.int64]:

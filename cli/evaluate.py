@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cli.options import DATA_DIR, DataDir, reported
+from cli.train import read_table_section
 
 if TYPE_CHECKING:
     from export.offline import BundleSystem
+    from models.data.config import LabelledSection
     from models.data.dataset import Dataset
     from models.evaluate import System
     from models.report import Report
@@ -17,6 +19,7 @@ FOLDER = "evaluation"
 REPORT = "report.json"
 PER_USER = "per_user.npz"
 SERVED, RETRIEVAL, TRAINED_USERS = "retrieval_ranking", "retrieval", "trained_users"
+EVERYTHING = "ranker_on_everything"
 
 
 def evaluate(data_dir: DataDir = DATA_DIR, baskets: bool = typer.Option(False, help="Also the next basket.")) -> None:
@@ -37,6 +40,9 @@ def evaluate(data_dir: DataDir = DATA_DIR, baskets: bool = typer.Option(False, h
     from models.report_table import print_report
 
     with reported(DataError, CheckpointError, BundleError, GateError, ParityError, ValueError):
+        if table := read_table_section(data_dir):
+            evaluate_table(table, data_dir)
+            return
         report = evaluate_test_bundle(load_dataset(data_dir / "prepared"), data_dir, baskets=baskets)
     print_report(report, Console())
     typer.echo(f"{data_dir / FOLDER / REPORT}")
@@ -70,6 +76,7 @@ def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = 
         RETRIEVAL: BundleSystem(models, split, "retrieval"),
         "user_vector": BundleSystem(models, split, "user_vector"),
         **_trained_users(dataset, data_dir),
+        **_ranker_on_everything(dataset, data_dir),
         **plain,
     }
     report = evaluate_systems(
@@ -89,6 +96,33 @@ def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = 
     return report
 
 
+def evaluate_table(section: "LabelledSection", data_dir: Path) -> None:
+    """The ranker of a labelled table on its test rows; prints the figures and writes report.json."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cli.train import read_options
+    from models.data.labelled import read_labelled
+    from models.evaluate_labelled import evaluate_labelled
+    from models.ranking.labelled import predict_rows
+    from models.train_labelled import labelled_key, load_labelled
+
+    table, options = read_labelled(section), read_options(data_dir)
+    if table.test is None:
+        raise ValueError("[labelled] names no test rows: set test, or valid_halved_seed, and train again")
+    model = load_labelled(table, options, data_dir / "train")
+    squared = options.ranker.loss == "squared"
+    scores = predict_rows(model, table.test)
+    report = evaluate_labelled(scores, table.test.labels, squared=squared, training_key=labelled_key(table, options))
+    shown = Table("metric", "value", "95 % interval", title=f"{report.num_rows:,} test rows")
+    for name, interval in report.metrics.items():
+        shown.add_row(name, f"{interval.value:.4f}", f"{interval.low:.4f} to {interval.high:.4f}")
+    Console().print(shown)
+    (data_dir / FOLDER).mkdir(parents=True, exist_ok=True)
+    (data_dir / FOLDER / REPORT).write_bytes(report.to_json())
+    typer.echo(f"{data_dir / FOLDER / REPORT}")
+
+
 def _trained_users(dataset: "Dataset", data_dir: Path) -> dict[str, "System"]:
     """The retrieval model with the user vectors of its training, for a model that has them."""
     import torch
@@ -105,6 +139,22 @@ def _trained_users(dataset: "Dataset", data_dir: Path) -> dict[str, "System"]:
         return {}
     log = UserLog.of(dataset)
     return {TRAINED_USERS: TrainedUsers(users.numpy(), items.numpy(), log, dataset.splits.test_start_ms)}
+
+
+def _ranker_on_everything(dataset: "Dataset", data_dir: Path) -> dict[str, "System"]:
+    """A ranker that needs no candidates, over the whole catalogue, as papers measure it."""
+    from cli.train import read_options
+    from models.baselines import UserLog
+    from models.ranking.interactions import Everything, Sides
+    from models.train import load_trained
+
+    options = read_options(data_dir)
+    if options.ranker.model == "none" or options.ranker.learn_from == "candidates":
+        return {}
+    ranker = load_trained(dataset, options, data_dir / "train", for_test=True).ranker
+    assert ranker is not None
+    sides = Sides.at(dataset, dataset.splits.valid_start_ms)  # what it was trained on
+    return {EVERYTHING: Everything(ranker, sides, UserLog.of(dataset), dataset.splits.test_start_ms)}
 
 
 def _compare_with_service(dataset: "Dataset", bundle: Path, served: "BundleSystem") -> None:

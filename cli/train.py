@@ -8,10 +8,11 @@ import typer
 from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, Threads, reported
 
 if TYPE_CHECKING:
-    from models.data.config import Config
+    from models.data.config import Config, LabelledSection
     from models.options import TrainSection
 
 OPTIONS_FILE = "options.json"
+TABLE_FILE = "labelled.json"
 
 
 def train(config: ConfigFile = CONFIG, data_dir: DataDir = DATA_DIR, threads: Threads = None) -> None:
@@ -26,8 +27,12 @@ def train(config: ConfigFile = CONFIG, data_dir: DataDir = DATA_DIR, threads: Th
     from models.data.errors import DataError
 
     with reported(DataError, CheckpointError, ValueError):
-        train_models(load_config(config), data_dir, threads)
-    typer.echo("Next: shortlist evaluate, then shortlist export")
+        loaded = load_config(config)
+        if loaded.labelled is not None:
+            train_table(loaded, data_dir, threads)
+        else:
+            train_models(loaded, data_dir, threads)
+    typer.echo("Next: shortlist evaluate" + ("" if loaded.labelled else ", then shortlist export"))
 
 
 def train_models(config: "Config", data_dir: Path, threads: int | None) -> None:
@@ -42,11 +47,44 @@ def train_models(config: "Config", data_dir: Path, threads: int | None) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     prepared = prepare_with_progress(config, data_dir)
+    folder = _keep_options(config, data_dir)
+    with TrainProgress(folder / "tensorboard") as progress:
+        run_stages(load_dataset(prepared.folder), config.train, folder, progress)
+
+
+def train_table(config: "Config", data_dir: Path, threads: int | None) -> None:
+    """Train a ranker on a labelled table. Raises DataError, CheckpointError, ValueError."""
+    import torch
+
+    from cli.progress import TrainProgress
+    from models.data.labelled import read_labelled
+    from models.train_labelled import train_labelled
+
+    assert config.labelled is not None
+    if threads is not None:
+        torch.set_num_threads(threads)
+    table = read_labelled(config.labelled)
+    folder = _keep_options(config, data_dir)
+    (folder / TABLE_FILE).write_text(config.labelled.model_dump_json(indent=2), "utf-8")
+    with TrainProgress(folder / "tensorboard") as progress:
+        train_labelled(table, config.train, folder, progress)
+
+
+def _keep_options(config: "Config", data_dir: Path) -> Path:
+    """The options stay with what is trained by them, for the commands that follow."""
     folder = data_dir / "train"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / OPTIONS_FILE).write_text(config.train.model_dump_json(indent=2), "utf-8")
-    with TrainProgress(folder / "tensorboard") as progress:
-        run_stages(load_dataset(prepared.folder), config.train, folder, progress)
+    (folder / TABLE_FILE).unlink(missing_ok=True)
+    return folder
+
+
+def read_table_section(data_dir: Path) -> "LabelledSection | None":
+    """[labelled] of the last training; None when that was on a log."""
+    from models.data.config import LabelledSection
+
+    path = data_dir / "train" / TABLE_FILE
+    return LabelledSection.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
 def read_options(data_dir: Path) -> "TrainSection":

@@ -54,7 +54,7 @@ class BundleModels:
 
     def _listed(self, who: UserMoment, vector: NDArray[np.float32], include_seen: bool) -> "Listed":
         picked = candidates(self.retrieval, who, vector, include_seen)
-        if self.ranking is None or self.bundle.item_part is None:
+        if self.ranking is None or self.bundle.item_part is None or self.bundle.manifest.ranking is None:
             return Listed(picked, picked.scores, vector, who)
         user_graph, head = self.ranking
         categorical, numeric, cross = ranker_input(self.dataset, self.retrieval, who, picked)
@@ -62,7 +62,7 @@ class BundleModels:
         feed: Feed = {
             "user": user,
             "item_part": np.ascontiguousarray(self.bundle.item_part[picked.items]),
-            "cross": cross,
+            "cross": cross[:, : len(self.bundle.manifest.ranking.cross_features)],
             "row_user": np.zeros(len(picked), np.int64),
         }
         return Listed(picked, run(head, feed), vector, who)

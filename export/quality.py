@@ -103,7 +103,8 @@ class RankedRequests:
         ]
 
 
-def ranked_requests(dataset: Dataset, asked: Requests) -> RankedRequests:
+def ranked_requests(dataset: Dataset, asked: Requests, num_cross: int) -> RankedRequests:
+    """num_cross: cross features that the ranker takes: all of them, or none."""
     result = RankedRequests(asked, [], [], [], [])
     for number, (who, vector) in enumerate(zip(asked.moments, asked.vectors, strict=True)):
         for include_seen in (True, False):
@@ -112,7 +113,7 @@ def ranked_requests(dataset: Dataset, asked: Requests) -> RankedRequests:
             result.found.append(found)
             result.owners.append(number)
             result.users.append({"user_categorical": categorical[None], "user_numeric": numeric[None]})
-            result.cross.append(cross)
+            result.cross.append(cross[:, :num_cross])
     return result
 
 

@@ -130,7 +130,8 @@ class ShippedRanker:
 
 def _ship_ranker(dataset: Dataset, trained: Trained, model: Ranker, asked: Requests) -> ShippedRanker:
     item_part = _item_part(dataset, trained, model)
-    ranked = ranked_requests(dataset, asked)
+    num_cross = model.head_module.cross_weight.shape[0]
+    ranked = ranked_requests(dataset, asked, num_cross)
     user = _ship_ranking_user(model.user_module, ranked, _head_onnx(model, ranked, item_part), item_part)
     head = _ship_head(model.head_module, ranked, user.graph, item_part)
     tensors = describe([user.graph, head.graph])
@@ -138,7 +139,7 @@ def _ship_ranker(dataset: Dataset, trained: Trained, model: Ranker, asked: Reque
         model=trained.options.ranker.model,
         user_dim=next(int(t.shape[1]) for t in tensors if t.name == "user"),
         item_part_dim=item_part.shape[1],
-        cross_features=cross_names(dataset.schema),
+        cross_features=cross_names(dataset.schema)[:num_cross],
         tensors=tensors,
     )
     return ShippedRanker(

@@ -209,6 +209,11 @@ RankerName = Literal[
 
 class RankerOptions(Section):
     model: RankerName = "deepfm"
+    learn_from: Literal["candidates", "interactions"] = Field(
+        default="candidates",
+        description="candidates: what retrieval brings in the ranker windows. interactions: every pair of a user and "
+        "an item they took, beside sampled items; without cross features, as papers train NCF",
+    )
     windows: int | None = Field(
         default=None, ge=1, description="newest ranker windows to learn from; all of split.ranker_windows if not given"
     )
@@ -227,7 +232,7 @@ class RankerOptions(Section):
     batch_size: int = Field(default=24, ge=1, description="candidate lists a step; rows of a labelled table")
     epochs: int = Field(default=3, ge=1, description="at most this often over all candidate lists or rows")
     patience: int = Field(default=3, ge=1, description="validations without a gain before training stops")
-    negatives: int = Field(default=10, ge=0, description="sampled items beside a list's candidates")
+    negatives: int = Field(default=10, ge=0, description="sampled items beside a list's candidates, or beside a pair")
     loss: Literal["log_loss", "bpr", "softmax", "squared"] = Field(
         default="log_loss", description="squared is for explicit ratings; bpr and softmax compare within a list"
     )

@@ -24,6 +24,7 @@ from models import checkpoint
 from models.data.dataset import Dataset
 from models.fitting import Fit
 from models.options import SasRecOptions, TrainSection
+from models.ranking.interactions import fit_interactions
 from models.ranking.pieces import Ranker
 from models.ranking.samples import LabelWindow, RankerSamples, ranker_samples
 from models.ranking.train import build_ranker, fit_ranker
@@ -57,10 +58,10 @@ class Trained:
 def train(dataset: Dataset, options: TrainSection, folder: Path, log: RunLog) -> None:
     """Run all stages that are not done. Raises ValueError for data that cannot be trained on."""
     splits = dataset.splits
-    if options.ranker.model != "none" and splits.ranker_start_ms == splits.valid_start_ms:
+    if _learns_from_windows(options) and splits.ranker_start_ms == splits.valid_start_ms:
         raise ValueError(
             "the data have no window for the ranker to learn from: set split.ranker_windows to 1 or more and prepare "
-            'again, or train without one: [train.ranker] model = "none"'
+            'again, or set [train.ranker] model = "none" or learn_from = "interactions"'
         )
     stages = _Stages(dataset, options, folder, log)
     stages.retrieval()
@@ -104,13 +105,17 @@ def _key(dataset: Dataset, settings: str) -> str:
     return sha256(told.encode()).hexdigest()
 
 
+def _learns_from_windows(options: TrainSection) -> bool:
+    return options.ranker.model != "none" and options.ranker.learn_from == "candidates"
+
+
 class _Stages:
     def __init__(self, dataset: Dataset, options: TrainSection, folder: Path, log: RunLog | None) -> None:
         self.dataset, self.options, self.folder = dataset, options, folder
         self._log = log
         self.key = training_key(dataset, options)
         length = dataset.splits.test_start_ms - dataset.splits.valid_start_ms
-        windows = 0 if options.ranker.model == "none" else options.ranker.windows or sys.maxsize
+        windows = options.ranker.windows or sys.maxsize if _learns_from_windows(options) else 0
         newest = dataset.splits.valid_start_ms - windows * length
         self.ranker_start_ms = max(dataset.splits.ranker_start_ms, newest)  # the validation window's start without one
         # another ranker needs no other retrieval model, unless it learns from other windows
@@ -134,6 +139,9 @@ class _Stages:
     def ranker(self) -> None:
         if self._done(RANKER):
             return
+        if self.options.ranker.learn_from == "interactions":
+            self._ranker_of_interactions()
+            return
         splits, length = self.dataset.splits, self._window_ms()
         starts = range(self.ranker_start_ms, splits.valid_start_ms - length + 1, length)
         train_samples = self._samples(
@@ -145,6 +153,14 @@ class _Stages:
         )
         figures = {"ndcg@10": fitted.validation, "retrieval_ndcg@10": fitted.validation_retrieval}
         self._finish(RANKER, checkpoint.weights(fitted.model), figures)
+
+    def _ranker_of_interactions(self) -> None:
+        until_ms, validation = self.dataset.splits.valid_start_ms, Window.validation(self.dataset)
+        path = self._checkpoint(RANKER)
+        model, best = fit_interactions(
+            self.dataset, until_ms, validation, self.options, self.log, path, self._stage_key(RANKER)
+        )
+        self._finish(RANKER, checkpoint.weights(model), {"ndcg@10 among all items": best})
 
     def refit(self, stage: str, after: str, until_ms: int) -> None:
         """Go on from an earlier stage with the data up to until_ms. There is nothing later to validate on."""

@@ -62,7 +62,7 @@ class Task(Protocol):
 
 def build_ranker(dataset: Dataset, options: TrainSection) -> Ranker:
     torch.manual_seed(options.seed)
-    return build(ranker_inputs(dataset), options.ranker)
+    return build(ranker_inputs(dataset, candidates=options.ranker.learn_from == "candidates"), options.ranker)
 
 
 def ranker_inputs(dataset: Dataset, *, candidates: bool = True) -> RankerInputs:

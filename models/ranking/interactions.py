@@ -1,0 +1,151 @@
+"""A ranker learned from the interactions themselves, as papers on collaborative filtering train theirs: each pair of a
+user and an item they took beside items they did not (He et al. 2017). It needs no retrieval model, and scores any
+item; cross features, which belong to candidates, it has none.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models import metrics
+from models.baselines import UserLog
+from models.data.dataset import Dataset
+from models.offline import moments
+from models.options import TrainSection
+from models.positives import Positives
+from models.ranking.losses import list_loss
+from models.ranking.pieces import Ranker
+from models.ranking.samples import item_numbers
+from models.ranking.train import RankerRun, fit_model, ranker_inputs, start_from_mean
+from models.run_log import RunLog
+from models.sampling import Proposal, negatives
+from models.targets import Mode, Targets, Window, window_targets
+
+STAGE = "ranker"
+VALIDATED = 1000  # users at most
+K = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The features of all users and items as known at one moment: user_* [U, ...], item_* [N, ...]."""
+
+    user_categorical: Tensor
+    user_numeric: Tensor
+    item_categorical: Tensor
+    item_numeric: Tensor
+
+    @classmethod
+    def at(cls, dataset: Dataset, now_ms: int) -> "Sides":
+        users = [who.features(dataset.schema) for who in moments(dataset, range(dataset.num_users), now_ms)]
+        return cls(
+            torch.from_numpy(np.stack([user.categorical for user in users])),
+            torch.from_numpy(np.stack([user.numeric for user in users])),
+            torch.from_numpy(np.array(dataset.item_categorical, np.int64)),
+            torch.from_numpy(item_numbers(dataset, dataset.interactions.before(now_ms), now_ms)),
+        )
+
+
+def fit_interactions(
+    dataset: Dataset, until_ms: int, validation: Window, options: TrainSection, log: RunLog, path: Path, key: str
+) -> tuple[Ranker, float]:
+    """The ranker with its best weights, in evaluation mode, and its NDCG@10 on new items of the validation window,
+    among the whole catalogue.
+
+    until_ms: what came before is learned from.  path, key: of the checkpoint, see TrainingState.
+    """
+    ranker = options.ranker
+    sides, targets = Sides.at(dataset, until_ms), window_targets(dataset, validation, "new")
+    if not len(targets):
+        raise ValueError(f"nobody known before the window {validation.name!r} took a new item in it; use more data")
+    share = 1.0 / (1 + ranker.negatives)
+    model, best = fit_model(
+        ranker_inputs(dataset, candidates=False),
+        ranker,
+        lambda model: start_from_mean(model, share, ranker),
+        lambda model: InteractionTask(model, dataset, sides, until_ms, targets, options),
+        RankerRun(STAGE, key, options.seed, path),
+        log,
+    )
+    log.finish(STAGE, f"validation NDCG@10 {best:.4f} among all items")
+    return model, best
+
+
+class InteractionTask:
+    """Each distinct pair once an epoch, with `options.ranker.negatives` fresh uniform negatives."""
+
+    validations_per_epoch = 1
+
+    def __init__(
+        self, model: Ranker, dataset: Dataset, sides: Sides, until_ms: int, targets: Targets, options: TrainSection
+    ) -> None:
+        self._model, self._sides, self._options = model, sides, options
+        past = dataset.interactions.before(until_ms)
+        users, items = past.user_index.astype(np.int64), past.item_index.astype(np.int64)
+        self._positives = Positives.of(users, items, dataset.num_users, dataset.num_items)
+        self._users, self._items = self._positives.pairs()
+        self._proposal = Proposal.of_popularity(np.zeros(dataset.num_items), 0.0)
+        rows = np.unique(np.linspace(0, len(targets) - 1, min(VALIDATED, len(targets))).astype(np.int64))
+        self._asked = targets.users[rows]
+        self._wanted = [targets.items[targets.offsets[row] : targets.offsets[row + 1]] for row in rows]
+        self._system = Everything(model, sides, UserLog.of(dataset), until_ms)
+        self.num_batches = -(-len(self._users) // options.ranker.batch_size)
+
+    def loss(self, epoch: int, number: int) -> Tensor:
+        rng = np.random.default_rng([self._options.seed, 1, epoch, number])
+        size, count = self._options.ranker.batch_size, self._options.ranker.negatives
+        order = np.random.default_rng([self._options.seed, epoch]).permutation(len(self._users))
+        rows = order[number * size : (number + 1) * size]
+        drawn = negatives(self._users[rows], count, self._proposal, self._positives, rng)
+        items = torch.from_numpy(np.concatenate([self._items[rows, None], drawn], 1).ravel())  # [b * (1 + count)]
+        users = torch.from_numpy(self._users[rows])
+        row_user = torch.arange(len(rows)).repeat_interleave(1 + count)
+        sides, model = self._sides, self._model
+        user = model.user_module(sides.user_categorical[users], sides.user_numeric[users])
+        part = model.item_part(sides.item_categorical[items], sides.item_numeric[items])
+        scores = model.head_module(user, part, torch.zeros(len(items), 0), row_user)
+        labels = torch.zeros(len(rows), 1 + count)
+        labels[:, 0] = 1.0
+        return list_loss(self._options.ranker.loss, scores, labels.ravel(), row_user)
+
+    def validate(self) -> float:
+        lists = self._system(self._asked, "new", K)
+        hits = np.stack([np.isin(found, wanted) for found, wanted in zip(lists, self._wanted, strict=True)])
+        return float(metrics.ndcg(hits, np.array([len(wanted) for wanted in self._wanted]), K).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """A system that scores the whole catalogue for every user.
+
+    split_ms: what a user took before is left out in mode `new`.
+    """
+
+    model: Ranker
+    sides: Sides
+    log: UserLog
+    split_ms: int
+
+    def __call__(self, users: NDArray[np.int64], mode: Mode, k: int) -> NDArray[np.int64]:
+        """Lists int64 [U, k], padded with -1."""
+        sides = self.sides
+        num_items = sides.item_categorical.shape[0]
+        lists = np.full((len(users), k), -1, np.int64)
+        chosen = torch.from_numpy(users)
+        self.model.eval()
+        with torch.inference_mode():
+            part = self.model.item_part(sides.item_categorical, sides.item_numeric)
+            rows = self.model.user_module(sides.user_categorical[chosen], sides.user_numeric[chosen])
+            cross, own = torch.zeros(num_items, 0), torch.zeros(num_items, dtype=torch.int64)
+            for row, user in enumerate(users.tolist()):
+                scores = self.model.head_module(rows[row : row + 1], part, cross, own)
+                if mode == "new":
+                    scores[torch.from_numpy(self.log.history(user, self.split_ms).items)] = -torch.inf
+                best = scores.topk(min(k, num_items))
+                items = best.indices[torch.isfinite(best.values)].numpy()
+                lists[row, : len(items)] = items
+        return lists
