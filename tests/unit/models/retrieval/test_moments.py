@@ -1,6 +1,7 @@
 """Moments and their targets: against a walk through every user's log, and against the state that serving reads."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,7 @@ def test_moments_are_what_a_walk_through_the_log_finds(horizon_days: int) -> Non
         days = sorted({d for u, d, _ in lines if u == user and d < day}, reverse=True)
         expected = Counter((days.index(d) + 1, item + 1) for u, d, item in lines if u == user and d < day)
         assert sets_of(batch.history[place], batch.set_ordinal[place]) == expected
+        assert ((batch.history[place] > 0) == (batch.set_ordinal[place] > 0)).all()
         later = [item for u, d, item in lines if u == user and day <= d <= day + horizon_days]
         assert batch.targets[place] in later
         had = any(u == user and d < day and item == batch.targets[place] for u, d, item in lines)
@@ -115,8 +117,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_training_sees_what_serving_would_have_seen(dataset: Dataset) -> None:
     """History and features of 200 moments equal those made of the user's state by the contract's code. A set that the
     window cuts may keep other items of it, as many."""
-    past, length = dataset.interactions, 20
-    rng = np.random.default_rng(3)
+    rng, length = np.random.default_rng(3), 20
+    [store] = dataset.schema.context_features
+    stores = rng.integers(0, store.size, len(dataset.interactions)).astype(np.int32)  # planted, a user has one only
+    past = replace(dataset.interactions, context={store.name: stores})
     moments = UserMoments(past, length, rng)
     batch = moments.batch(rng.choice(whole_epoch(moments), 200, replace=False), rng)
     categorical, numeric = MomentFeatures(dataset, past).of(batch.rows)
@@ -130,8 +134,7 @@ def test_training_sees_what_serving_would_have_seen(dataset: Dataset) -> None:
         whole = ordinals < ordinals.max() if len(history) > length else ordinals > 0
         assert sets_of(batch.history[place][whole], ordinals[whole]) == sets_of(items[whole], ordinals[whole])
         cut += len(history) > length
-        codes = {feature.name: int(past.context[feature.name][row]) for feature in schema.context_features}
-        context = {f.name: f.vocabulary[codes[f.name] - 1] for f in schema.context_features if codes[f.name]}
+        context = {store.name: store.vocabulary[stores[row] - 1]} if stores[row] else {}
         expected = user_features(schema, state, history, context, now_ms)
         assert categorical[place].tolist() == expected.categorical.tolist()
         skipped = len(USER_NUMERIC)
