@@ -8,6 +8,7 @@ from models.data.dataset import Dataset
 from models.fitting import Fit
 from models.options import TrainSection
 from models.retrieval import (
+    bpr,
     content,
     ease,
     hybrid,
@@ -38,6 +39,7 @@ RECIPES = {
     "item_to_item": Recipe(linear.build, item_to_item.fit),
     "ease": Recipe(linear.build, ease.fit),
     "ials": Recipe(ials.build, ials.fit),
+    "bpr": Recipe(bpr.build, bpr.fit),
     "sasrec": Recipe(sasrec_training.build, sasrec_training.fit),
     "two_tower": Recipe(two_tower_training.build, two_tower_training.fit),
 }
