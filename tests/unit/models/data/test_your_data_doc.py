@@ -4,13 +4,17 @@ import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
 from cli.prepare import prepare
+from models.contract.schema import MultiFeature
 from models.data.config import load_config
 from models.data.dataset import load_dataset
+from models.data.prepare import prepare_dataset
 
 ROOT = Path(__file__).parents[4]
 TEXT = (ROOT / "docs/your-data.md").read_text("utf-8")
@@ -54,10 +58,36 @@ def test_what_the_document_shows_of_the_log_is_what_the_file_has(clone: Path) ->
 
 def test_every_other_toml_block_is_valid(tmp_path: Path) -> None:
     blocks = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         (tmp_path / "shortlist.toml").write_text(block, "utf-8")
         load_config(tmp_path / "shortlist.toml")
+
+
+def test_the_block_with_every_kind_of_feature_prepares(tmp_path: Path) -> None:
+    """With a file for each section of it."""
+    [block] = [block for block in re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL) if "[social]" in block]
+    (tmp_path / "shortlist.toml").write_text(block + "[split]\ntest_days = 10\nvalid_days = 9\nranker_windows = 1\n")
+    log = ["user_id,item_id,timestamp", *(f"u{i % 2},i{i // 2 % 2},2024-01-{i + 1:02d}" for i in range(30))]
+    (tmp_path / "loans.csv").write_text("\n".join(log))
+    (tmp_path / "friends.csv").write_text("user_id,knows\nu0,u1\nu1,u7\n")
+    (tmp_path / "series.csv").write_text("item_id,next_volume\ni0,i1\n")
+    books = {
+        "item_id": ["i0", "i1"],
+        "genre": ["crime", "poetry"],
+        "year": [1990, 2000],
+        "subjects": [["sea", "ships"], ["sea"]],
+        "awards": ["gold|silver", "gold"],
+        "title": ["The Tide", "Tides"],
+        "cover": [[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]],
+    }
+    pq.write_table(pa.table(books), tmp_path / "books.parquet")
+    dataset = load_dataset(prepare_dataset(load_config(tmp_path / "shortlist.toml"), tmp_path / "data").folder)
+    named = {feature.name: feature.kind for feature in dataset.schema.item_features}
+    assert named == dict(re.findall(r'name = "(\w+)", kind = "(\w+)"', block)) | {"item_id": "categorical"}
+    assert [feature.name for feature in dataset.schema.user_features] == ["user_id"]
+    assert dataset.schema.of_items(MultiFeature)[1].vocabulary == ["gold"]
+    assert (dataset.num_users, len(dataset.social_edges), len(dataset.item_edges)) == (3, 2, 1)
 
 
 def test_the_example_in_the_help_is_the_example_of_the_document() -> None:
