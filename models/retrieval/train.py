@@ -11,12 +11,12 @@ from models.retrieval import (
     bpr,
     content,
     ease,
-    hybrid,
     gcn_training,
+    hybrid,
     ials,
     item_to_item,
-    linear,
     lightgcn_training,
+    linear,
     popularity,
     sasrec_training,
     two_tower_training,
@@ -41,10 +41,10 @@ RECIPES = {
     "ials": Recipe(ials.build, ials.fit),
     "bpr": Recipe(bpr.build, bpr.fit),
     "sasrec": Recipe(sasrec_training.build, sasrec_training.fit),
-    "two_tower": Recipe(two_tower_training.build, two_tower_training.fit),
-}
     "lightgcn": Recipe(lightgcn_training.build, lightgcn_training.fit),
     "gcn": Recipe(gcn_training.build, gcn_training.fit),
+    "two_tower": Recipe(two_tower_training.build, two_tower_training.fit),
+}
 
 
 def build_model(dataset: Dataset, options: TrainSection, until_ms: int) -> RetrievalModel:
