@@ -145,32 +145,37 @@ def loss_of_draw(logits: torch.Tensor, drawn: torch.Tensor, corrected: bool, mas
     return sampled_softmax(ones, items, vectors, drawn, vectors[drawn], log_proposal, TRUTH, mask)
 
 
-def recovered(corrected: bool, mask: bool) -> np.ndarray:
-    """By the exact expectation over all draws of two negatives; unequal ones come in two orders."""
-    pairs = list(combinations_with_replacement(range(4), 2))
-    draws = [torch.tensor(pair) for pair in pairs]
-    chances = [LOG_POPULAR[drawn].sum().exp() * len(set(pair)) for drawn, pair in zip(draws, pairs, strict=True)]
-
-    def expected(logits: torch.Tensor) -> torch.Tensor:
-        losses = [
-            chance * loss_of_draw(logits, drawn, corrected, mask) for drawn, chance in zip(draws, chances, strict=True)
-        ]
-        return torch.stack(losses).sum()
-
-    return minimum_logits(expected, 4).softmax(0).numpy()
+def expected_loss(logits: torch.Tensor, corrected: bool = True, mask: bool = False) -> torch.Tensor:
+    """The exact expectation over all draws of two negatives; unequal ones come in two orders."""
+    total = torch.zeros((), dtype=torch.float64)
+    for pair in combinations_with_replacement(range(4), 2):
+        drawn = torch.tensor(pair)
+        chance = LOG_POPULAR[drawn].sum().exp() * len(set(pair))
+        total = total + chance * loss_of_draw(logits, drawn, corrected, mask)
+    return total
 
 
 def test_corrected_samples_recover_the_true_softmax() -> None:
     """Two draws by popularity: the trained distribution is the true one. Without the correction what is often drawn
-    comes out too small; with accidental positives masked, the probable too large."""
-    truth = TRUTH.numpy()
-    np.testing.assert_allclose(recovered(corrected=True, mask=False), truth, atol=1e-6)
-    uncorrected = recovered(corrected=False, mask=False)
-    assert uncorrected[0] < 0.5 * truth[0]
-    assert uncorrected[3] > 1.5 * truth[3]
-    masked = recovered(corrected=True, mask=True)
-    assert np.abs(masked - truth).max() > 0.01
-    assert masked[1] > truth[1]
+    comes out too small."""
+    found = minimum_logits(expected_loss, 4).softmax(0)
+    np.testing.assert_allclose(found, TRUTH, atol=1e-6)
+    uncorrected = minimum_logits(lambda logits: expected_loss(logits, corrected=False), 4).softmax(0)
+    assert uncorrected[0] < 0.5 * TRUTH[0]
+    assert uncorrected[3] > 1.5 * TRUTH[3]
+
+
+def test_masking_accidental_positives_makes_the_probable_too_probable() -> None:
+    """At the true softmax the corrected loss is at rest; with the mask it goes on to raise the most probable item."""
+    gradients = []
+    for mask in (False, True):
+        logits = TRUTH.log().requires_grad_()
+        expected_loss(logits, mask=mask).backward()
+        assert logits.grad is not None
+        gradients.append(logits.grad)
+    np.testing.assert_allclose(gradients[0], np.zeros(4), atol=1e-6)
+    assert int(gradients[1].argmin()) == int(TRUTH.argmax())
+    assert float(gradients[1].min()) < -0.005
 
 
 def test_training_step_by_step_on_draws_of_the_proposal_recovers_it() -> None:
