@@ -8,11 +8,14 @@ from numpy.typing import NDArray
 from models.data.dataset import Interactions
 from models.retrieval.timeline import Timeline
 
+SORTED_BATCHES = 32  # so many batches at a time are sorted by the length of their windows
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """history int64 [B, L] (item_index + 1, 0 is padding, newest last), set_ordinal int64 [B, L] (1 is the newest set
-    of the window), targets int64 [B, L] item indices, weights float32 [B, L] (0 where there is nothing to learn).
+    of the window), targets int64 [B, L] item indices, weights float32 [B, L] (0 where there is nothing to learn). L is
+    the length of the longest window.  users int64 [B].
 
     The moment asked about at position p is set_ordinal[p]: its query sees strictly earlier sets only.
     """
@@ -21,6 +24,7 @@ class Batch:
     set_ordinal: NDArray[np.int64]
     targets: NDArray[np.int64]
     weights: NDArray[np.float32]
+    users: NDArray[np.int64]
 
 
 class HistoryWindows:
@@ -40,6 +44,7 @@ class HistoryWindows:
     ) -> None:
         """interactions: sorted by (user_index, time_ms)."""
         self._items = interactions.item_index.astype(np.int64)
+        self._users = interactions.user_index.astype(np.int64)
         self.length, self.repeat_weight = length, repeat_weight
         self._at = Timeline.of(interactions, horizon_days)
         self._ends = _window_ends(self._at.user_start, self._at.user_end, length)
@@ -49,14 +54,23 @@ class HistoryWindows:
         return len(self._ends)
 
     def epoch(self, batch_size: int, rng: np.random.Generator) -> "list[NDArray[np.int64]]":
-        """The windows' end positions in random order, split into batches."""
+        """The windows' end positions, split into batches of similar length, in random order; the last may be smaller.
+
+        A batch is as wide as its longest window; sorted by length, some batches at a time, windows need little padding.
+        """
         order = rng.permutation(self._ends)
-        return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        batches: list[NDArray[np.int64]] = []
+        for start in range(0, len(order), SORTED_BATCHES * batch_size):
+            chunk = order[start : start + SORTED_BATCHES * batch_size]
+            chunk = chunk[np.argsort(-self._lengths(chunk), kind="stable")]
+            batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
+        return [*(batches[number] for number in rng.permutation(len(batches) - 1)), batches[-1]]
 
     def batch(self, ends: NDArray[np.int64], rng: np.random.Generator) -> Batch:
         """The windows that end just before the given positions, each moved at random by up to half its length."""
         ends = self._jitter(ends, rng)
-        positions = ends[:, None] - self.length + np.arange(self.length)
+        length = int(self._lengths(ends).max())
+        positions = ends[:, None] - length + np.arange(length)
         at = self._at
         starts = at.user_start[ends - 1]
         real = positions >= starts[:, None]
@@ -73,13 +87,19 @@ class HistoryWindows:
         starts_user = (positions[:, :1] <= starts[:, None]) & real
         usable = real & (~oldest | starts_user)
         weights = np.where(usable, np.where(repeat, self.repeat_weight, 1.0), 0.0).astype(np.float32)
-        return Batch(np.where(real, self._items[safe] + 1, 0), ordinal, self._items[chosen], weights)
+        history = np.where(real, self._items[safe] + 1, 0)
+        return Batch(history, ordinal, self._items[chosen], weights, self._users[ends - 1])
 
     def _jitter(self, ends: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        shift = rng.integers(0, self.length // 2 + 1, len(ends))
-        room = np.maximum(ends - self.length - self._at.user_start[ends - 1], 0)
-        moved: NDArray[np.int64] = ends - np.minimum(shift, room)
-        return moved
+        """Full windows move either way, within what the user has; so the newest interactions are in most windows."""
+        shift = rng.integers(-(self.length // 2), self.length // 2 + 1, len(ends))
+        first_full = self._at.user_start[ends - 1] + self.length
+        moved = np.clip(ends + shift, first_full, self._at.user_end[ends - 1])
+        return np.where(ends > first_full, moved, ends)
+
+    def _lengths(self, ends: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Interactions in the windows that end just before the given positions."""
+        return np.minimum(ends - self._at.user_start[ends - 1], self.length)
 
 
 def _window_ends(user_start: NDArray[np.int64], user_end: NDArray[np.int64], length: int) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from models.layers import FeedForward, attention, join_heads, split_heads
 from models.retrieval.model import RetrievalModel
 
 MAX_DISTANCE = 64  # set distances beyond share one bias
+RESTING, FORBIDDEN = MAX_DISTANCE + 1, MAX_DISTANCE + 2  # kinds of keys beside those at a distance
 
 
 class SasRecConfig(NamedTuple):
@@ -92,16 +93,20 @@ class Attention(nn.Module):
         self.rest_key = nn.Parameter(torch.randn(1, config.heads, 1, config.dim // config.heads) * 0.02)
         self.rest_value = nn.Parameter(torch.zeros(1, config.heads, 1, config.dim // config.heads))
 
-    def forward(self, queries: Tensor, content: Tensor, distance: Tensor, allowed: Tensor) -> Tensor:
-        """queries [B, q, d], content [B, L, d], distance int64 [B, q, L] in 0..MAX_DISTANCE, allowed bool [B, q, L]."""
+    def forward(self, queries: Tensor, content: Tensor, kinds: Tensor) -> Tensor:
+        """queries [B, q, d], content [B, L, d], kinds int64 [B, q, 1 + L] of keys, the resting key first."""
         batch, heads = queries.shape[0], self.heads
         q = split_heads(self.query(queries), heads)  # [B, h, q, d/h]
         k = torch.cat([self.rest_key.expand(batch, -1, -1, -1), split_heads(self.key(content), heads)], 2)
         v = torch.cat([self.rest_value.expand(batch, -1, -1, -1), split_heads(self.value(content), heads)], 2)
-        bias = self.distance_bias[distance].masked_fill(~allowed.unsqueeze(-1), -1e4)  # [B, q, L, h]
-        bias = F.pad(bias.permute(0, 3, 1, 2), (1, 0))  # the resting key has no distance: [B, h, q, 1 + L]
-        out: Tensor = self.out(join_heads(attention(q, k, v, bias)))
+        out: Tensor = self.out(join_heads(attention(q, k, v, self._bias(kinds))))
         return out
+
+    def _bias(self, kinds: Tensor) -> Tensor:
+        """[B, h, q, 1 + L]: one look-up for distance and mask together, as this is the widest array of the model."""
+        of_kind = F.pad(F.pad(self.distance_bias.T, (0, 1)), (0, 1), value=-1e4)  # [h, kinds]
+        bias = of_kind.index_select(1, kinds.reshape(-1))
+        return bias.reshape(self.heads, *kinds.shape).transpose(0, 1)
 
 
 class Block(nn.Module):
@@ -114,10 +119,10 @@ class Block(nn.Module):
         self.feed = FeedForward(config.dim, 2 * config.dim, config.dropout)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, queries: Tensor, content: Tensor, distance: Tensor, allowed: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, content: Tensor, kinds: Tensor) -> Tensor:
         normed = self.norm_attention(content)
         asking = normed if queries is content else self.norm_attention(queries)
-        x = queries + self.dropout(self.attention(asking, normed, distance, allowed))
+        x = queries + self.dropout(self.attention(asking, normed, kinds))
         out: Tensor = x + self.dropout(self.feed(self.norm_feed(x)))
         return out
 
@@ -147,14 +152,15 @@ class SasRec(RetrievalModel):
         ordinal is greater than m (0 sees all)."""
         content = self._content(history)
         real = history > 0
-        distance, allowed = _relation(set_ordinal, set_ordinal, real)
         own = torch.eye(history.shape[1], dtype=torch.bool, device=history.device)
+        kinds = _kinds(set_ordinal, set_ordinal, real)
+        kinds = kinds.masked_fill(F.pad(own, (1, 0)), 0)
         for block in self.blocks[:-1]:
-            content = block(content, content, distance, allowed | own)
-        distance, allowed = _relation(moments, set_ordinal, real)
-        newest = (distance == 1) & allowed  # [B, q, L], the set just before the moment
+            content = block(content, content, kinds)
+        kinds = _kinds(moments, set_ordinal, real)
+        newest, allowed = kinds[..., 1:] == 1, kinds[..., 1:] <= MAX_DISTANCE  # [B, q, L]; the set before the moment
         queries = self.start + self.newest_weight * _mean_of(newest, content) + _mean_of(allowed, content)
-        vectors: Tensor = self.norm(self.blocks[-1](queries, content, distance, allowed))
+        vectors: Tensor = self.norm(self.blocks[-1](queries, content, kinds))
         return torch.cat([vectors[..., :-1], torch.ones_like(vectors[..., :1])], -1)
 
     def item_vectors(self) -> Tensor:
@@ -174,7 +180,9 @@ def _mean_of(chosen: Tensor, content: Tensor) -> Tensor:
     return mean
 
 
-def _relation(from_ordinal: Tensor, to_ordinal: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance in sets int64 [B, q, L], clipped, and whether the key is of a strictly earlier set, bool [B, q, L]."""
+def _kinds(from_ordinal: Tensor, to_ordinal: Tensor, real: Tensor) -> Tensor:
+    """What each key is to each query, int64 [B, q, 1 + L]: the resting key, then the history: the distance in sets,
+    clipped, where a key is of a strictly earlier set, else forbidden."""
     gap = to_ordinal.unsqueeze(1) - from_ordinal.unsqueeze(2)
-    return gap.clamp(0, MAX_DISTANCE), (gap > 0) & real.unsqueeze(1)
+    earlier = (gap > 0) & real.unsqueeze(1)
+    return F.pad(gap.clamp(max=MAX_DISTANCE).masked_fill(~earlier, FORBIDDEN), (1, 0), value=RESTING)

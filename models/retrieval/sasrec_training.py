@@ -1,19 +1,21 @@
-"""SASRec's training: dense over the moments of each history, with shared sampled negatives."""
+"""SASRec's training: dense over the moments of each history, by the whole catalogue or by sampled negatives."""
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models import checkpoint
 from models.baselines import popularity
 from models.data.dataset import Dataset
 from models.fitting import Fit, fit_steps
-from models.losses import sampled_softmax
+from models.losses import bce, full_softmax, gbce, sampled_softmax
 from models.options import SasRecOptions
+from models.positives import Positives
 from models.retrieval.batches import HistoryWindows
 from models.retrieval.sasrec import ItemInputs, SasRec, SasRecConfig
 from models.run_log import RunLog
-from models.sampling import Proposal
+from models.sampling import Proposal, negatives
 
 
 def build(dataset: Dataset, options: SasRecOptions, until_ms: int, seed: int) -> SasRec:
@@ -40,18 +42,32 @@ def fit(dataset: Dataset, options: SasRecOptions, run: Fit, log: RunLog) -> SasR
     past = dataset.interactions.before(run.until_ms)
     windows = HistoryWindows(past, options.history_length, options.horizon_days, options.repeat_weight)
     sold = popularity(past, dataset.num_items, run.until_ms)
-    task = SasRecTask(model, windows, Proposal.of_popularity(sold, options.negatives_power), options, run.seed)
-    fit_steps(model, task, options, run, log)
+    proposal = Proposal.of_popularity(sold, options.negatives_power)
+    users, items = past.user_index.astype(np.int64), past.item_index.astype(np.int64)
+    positives = Positives.of(users, items, dataset.num_users, dataset.num_items)
+    fit_steps(model, SasRecTask(model, windows, proposal, positives, options, run.seed), options, run, log)
     return model
 
 
 class SasRecTask:
-    """Sampled softmax over `options.moments` usable moments of each history; all share the drawn negatives."""
+    """What `options.moments` usable moments of each history went on to, by the loss that the options name.
+
+    The sampled softmax has negatives shared by all moments of a step, whoever took them, since it knows what they were
+    proposed with. bce and gbce take items for true negatives: theirs are drawn for each history and are never a
+    positive of its user, at any time.
+    """
 
     def __init__(
-        self, model: SasRec, windows: HistoryWindows, proposal: Proposal, options: SasRecOptions, seed: int
+        self,
+        model: SasRec,
+        windows: HistoryWindows,
+        proposal: Proposal,
+        positives: Positives,
+        options: SasRecOptions,
+        seed: int,
     ) -> None:
-        self._model, self._windows, self._proposal, self._options = model, windows, proposal, options
+        self._model, self._windows, self._options = model, windows, options
+        self._proposal, self._positives = proposal, positives
         self._seed = seed
         self._epoch = -1
         self.num_batches = -(-len(windows) // options.batch_size)
@@ -66,18 +82,42 @@ class SasRecTask:
         moments, targets, weights = (
             torch.from_numpy(np.take_along_axis(array, chosen, 1))
             for array in (batch.set_ordinal, batch.targets, batch.weights)
-        )
-        usable = weights > 0  # [B, q]
+        )  # [B, q]
+        history, ordinal = torch.from_numpy(batch.history), torch.from_numpy(batch.set_ordinal)
+        vectors = self._model.user_vectors(history, ordinal, moments)  # [B, q, d]
+        if self._options.loss in ("bce", "gbce"):
+            return self._binary(vectors, targets, weights, batch.users, rng)
+        usable = weights > 0
+        return self._softmax(vectors[usable], targets[usable], weights[usable], rng)
+
+    def _softmax(self, vectors: Tensor, targets: Tensor, weights: Tensor, rng: np.random.Generator) -> Tensor:
+        """vectors [n, d], targets int64 [n], weights [n]: of moments."""
         model = self._model
-        vectors = model.user_vectors(torch.from_numpy(batch.history), torch.from_numpy(batch.set_ordinal), moments)
-        positives = targets[usable]
-        negatives = torch.from_numpy(self._proposal.draw(self._options.negatives, rng))
+        if self._options.loss == "softmax":
+            return full_softmax(vectors, targets, model.item_vectors(), weights)
+        drawn = torch.from_numpy(self._proposal.draw(self._options.negatives, rng))
         return sampled_softmax(
-            vectors[usable],
-            positives,
-            model.items(positives),
-            negatives,
-            model.items(negatives),
+            vectors,
+            targets,
+            model.items(targets),
+            drawn,
+            model.items(drawn),
             torch.from_numpy(self._proposal.log_probability),
-            weights=weights[usable],
+            weights,
         )
+
+    def _binary(
+        self, vectors: Tensor, targets: Tensor, weights: Tensor, users: NDArray[np.int64], rng: np.random.Generator
+    ) -> Tensor:
+        """vectors [B, q, d], targets int64 [B, q], weights [B, q], users int64 [B]."""
+        options, positives = self._options, self._positives
+        some = positives.counts[users] < positives.num_items  # who has every item has no negatives to learn from
+        drawn = negatives(users[some], options.negatives, self._proposal, positives, rng)  # [b, k]
+        usable = weights[some] > 0
+        vectors, targets, weights = vectors[some], targets[some], weights[some]
+        positive_logits = (vectors * self._model.items(targets)).sum(-1)[usable]
+        negative_logits = (vectors @ self._model.items(torch.from_numpy(drawn)).transpose(1, 2))[usable]  # [n, k]
+        if options.loss == "bce":
+            return bce(positive_logits, negative_logits, weights[usable])
+        calibration = options.gbce_calibration
+        return gbce(positive_logits, negative_logits, positives.num_items, calibration, weights[usable])

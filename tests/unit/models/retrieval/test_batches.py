@@ -41,12 +41,16 @@ def random_lines(rng: np.random.Generator, users: int = 25, items: int = 15) -> 
 
 
 def test_a_history_that_fits_is_one_window_padded_on_the_left() -> None:
-    """Two sets of one item and one of two between them; each set's ordinal counts from the newest."""
-    batch = whole_epoch(HistoryWindows(interactions([(0, 1, 5), (0, 2, 7), (0, 2, 8), (0, 3, 6)]), 6))
+    """Two sets of one item and one of two between them; each set's ordinal counts from the newest. Beside it a history
+    of six, the longest of the batch and no longer than a window of nine may be."""
+    longest = [(1, day, 10 + day) for day in range(6)]
+    batch = whole_epoch(HistoryWindows(interactions([(0, 1, 5), (0, 2, 7), (0, 2, 8), (0, 3, 6), *longest]), 9))
     assert batch.history[0, [0, 1, 2, 5]].tolist() == [0, 0, 6, 7]
     assert set(batch.history[0, 3:5].tolist()) == {8, 9}
-    assert batch.set_ordinal.tolist() == [[0, 0, 3, 2, 2, 1]]
-    assert batch.weights.tolist() == [[0, 0, 1, 1, 1, 1]], "the first set is asked for too: from an empty history"
+    assert batch.history[1].tolist() == [11, 12, 13, 14, 15, 16]
+    assert batch.set_ordinal.tolist() == [[0, 0, 3, 2, 2, 1], [6, 5, 4, 3, 2, 1]]
+    first = "the first set is asked for too: from an empty history"
+    assert batch.weights.tolist() == [[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]], first
 
 
 def test_the_order_inside_a_set_is_drawn_anew() -> None:
@@ -69,14 +73,28 @@ def test_a_longer_history_is_covered_by_windows_from_the_newest_on() -> None:
 
 
 def test_windows_move_by_up_to_half_their_length_and_stay_with_their_user() -> None:
-    """Ten single items of user 1, windows of four: the newest ends at 9, 8 or 7; the first cannot move."""
-    lines = [(0, 0, 90), *((1, day, day) for day in range(10))]
+    """Ten single items of user 1, windows of four. The middle one ends at 5 and moves by two either way. The newest
+    moves back only, so that half of the time it shows the newest items; the first, which is short, does not move."""
+    lines = [(0, 0, 90), *((1, day, day) for day in range(10)), (2, 0, 91)]
     windows = HistoryWindows(interactions(lines), 4)
-    assert sorted(end for ends in windows.epoch(2, np.random.default_rng(0)) for end in ends.tolist()) == [1, 3, 7, 11]
-    newest = {int(windows.batch(np.array([11]), np.random.default_rng(seed)).history[0, -1]) - 1 for seed in range(30)}
-    first = {tuple(windows.batch(np.array([3]), np.random.default_rng(seed)).history[0].tolist()) for seed in range(30)}
-    assert newest == {9, 8, 7}
-    assert first == {(0, 0, 1, 2)}
+    ends = [end for batch in windows.epoch(2, np.random.default_rng(0)) for end in batch.tolist()]
+    assert sorted(ends) == [1, 3, 7, 11, 12]
+    rng = np.random.default_rng(0)
+    drawn = [windows.batch(np.array([3, 7, 11]), rng).history - 1 for _ in range(200)]
+    assert {tuple(rows[0].tolist()) for rows in drawn} == {(-1, -1, 0, 1)}
+    assert {tuple(rows[1].tolist()) for rows in drawn} == {tuple(range(day - 3, day + 1)) for day in range(3, 8)}
+    newest = [rows[2, -1] for rows in drawn]
+    assert set(newest) == {9, 8, 7}
+    assert 0.5 < np.mean(np.equal(newest, 9)) < 0.7
+
+
+def test_windows_of_one_batch_are_of_similar_length() -> None:
+    """Users with 1 to 64 interactions: batches of four have four neighbouring lengths, in a random order."""
+    lines = [(user, day, day) for user in range(64) for day in range(user + 1)]
+    windows = HistoryWindows(interactions(lines), 64)
+    rng = np.random.default_rng(0)
+    lengths = [sorted((windows.batch(ends, rng).history > 0).sum(1).tolist()) for ends in windows.epoch(4, rng)]
+    assert sorted(lengths) == [[n, n + 1, n + 2, n + 3] for n in range(1, 65, 4)] != lengths
 
 
 def test_the_oldest_set_of_a_window_teaches_only_at_the_start_of_the_user() -> None:
