@@ -57,7 +57,7 @@ def _shortly_before(
     impressions: Shown, clicks: Shown, rows: NDArray[np.int64], window_ms: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     moments = np.unique(impressions.times_ms)
-    size = len(moments) + 1  # user and rank of the time in one number, which sorts as the two do
+    size = len(moments)  # user and rank of the time in one number, which sorts as the two do
     keys = impressions.users * size + np.searchsorted(moments, impressions.times_ms)
     order = np.argsort(keys)
     times, start = clicks.times_ms[rows], clicks.users[rows] * size
