@@ -93,17 +93,15 @@ def test_the_order_of_edges_does_not_matter_but_their_content_does(tmp_path: Pat
     assert load_dataset(prepare_dataset(config, tmp_path / "data").folder).fingerprint != first.fingerprint
 
 
-@pytest.mark.parametrize(
-    ("edges", "complaint"),
-    [
+def test_damaged_edges_are_refused(tmp_path: Path, shop: Shop) -> None:
+    folder = prepare_dataset(shop(), tmp_path / "data").folder
+    damages: list[tuple[list[list[int]], str]] = [
         ([[0, 1, 2]], r"users/social\.npy: int32 \[1, 2\] expected"),
         ([[0, 2]], r"users/social\.npy: values from 0 to 1 expected, found 0 to 2"),
         ([[1, 0]], r"users/social\.npy: pairs are not sorted or not distinct"),
         ([[0, 1], [0, 1]], r"users/social\.npy: pairs are not sorted or not distinct"),
-    ],
-)
-def test_damaged_edges_are_refused(tmp_path: Path, shop: Shop, edges: list[list[int]], complaint: str) -> None:
-    folder = prepare_dataset(shop(), tmp_path / "data").folder
-    np.save(folder / "users/social.npy", np.array(edges, np.int32))
-    with pytest.raises(DatasetError, match=complaint):
-        load_dataset(folder)
+    ]
+    for edges, complaint in damages:
+        np.save(folder / "users/social.npy", np.array(edges, np.int32))
+        with pytest.raises(DatasetError, match=complaint):
+            load_dataset(folder)
