@@ -11,7 +11,7 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None
     queries [..., q, d], keys [..., n, d], values [..., n, e] -> [..., q, e].  bias: added to the logits, broadcast to
     [..., q, n]; a very negative one forbids a key.
     """
-    logits = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
+    logits = (queries / queries.shape[-1] ** 0.5) @ keys.transpose(-1, -2)
     if bias is not None:
         logits = logits + bias
     return torch.softmax(logits, -1) @ values

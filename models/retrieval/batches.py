@@ -94,12 +94,13 @@ class HistoryWindows:
         """Full windows move either way, within what the user has; so the newest interactions are in most windows."""
         shift = rng.integers(-(self.length // 2), self.length // 2 + 1, len(ends))
         first_full = self._at.user_start[ends - 1] + self.length
-        moved = np.clip(ends + shift, first_full, self._at.user_end[ends - 1])
+        moved = np.minimum(np.maximum(ends + shift, first_full), self._at.user_end[ends - 1])
         return np.where(ends > first_full, moved, ends)
 
     def _lengths(self, ends: NDArray[np.int64]) -> NDArray[np.int64]:
         """Interactions in the windows that end just before the given positions."""
-        return np.minimum(ends - self._at.user_start[ends - 1], self.length)
+        lengths: NDArray[np.int64] = np.minimum(ends - self._at.user_start[ends - 1], self.length)
+        return lengths
 
 
 def _window_ends(user_start: NDArray[np.int64], user_end: NDArray[np.int64], length: int) -> NDArray[np.int64]:
