@@ -115,7 +115,7 @@ def _random(interactions: ir.Table, section: SplitSection) -> ir.Table:
 
 
 def _rounded_down(share: float, count: ir.IntegerValue) -> ir.IntegerValue:
-    return (count * share + 1e-9).floor().cast("int64")  # 0.29 * 100 is a little less than 29
+    return (count * share).floor().cast("int64")  # exact: the database takes the share for a decimal
 
 
 def _draw(interactions: ir.Table, seed: int, columns: tuple[str, ...]) -> ir.StringValue:

@@ -130,8 +130,10 @@ def test_leave_last_out_with_other_numbers_of_ranker_windows(shop: Shop, prepare
     toml = f'[split]\nkind = "leave-last-out"\nranker_windows = {windows}\n[limits]\nmin_users = 0\n'
     dataset = prepared(shop(LAST_OUT, toml))
     assert dataset.splits.ranker_start_ms == dataset.splits.valid_start_ms - windows * DAY_MS
-    days = [time // DAY_MS for _, time in moments(dataset)["six"]]
-    assert days[-windows - 3 :] == [-2 - windows, *range(-1 - windows, 1)]
+    inside = [-day * DAY_MS for day in range(windows + 2, -1, -1)]  # from the newest of the rest on
+    gaps = [5000, 2 * DAY_MS, DAY_MS - 5000][: 3 - windows]
+    rest = [inside[0] - sum(gaps[place:]) for place in range(len(gaps))]
+    assert [time for _, time in moments(dataset)["six"]] == [*rest, *inside]
     tested = {user for user, _, _ in rows(dataset, "test")}
     assert tested == ({"six", "four", "three"} if windows == 0 else {"six"})
 
