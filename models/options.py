@@ -83,8 +83,10 @@ class TwoTowerOptions(GradientOptions):
 
 class BprOptions(GradientOptions):
     model: Literal["bpr"]
-    l2: float = Field(default=1e-4, ge=0, description="of the vectors in a batch")
-    negatives: int = Field(default=1, ge=1, description="sampled items an interaction")
+    batch_size: int = Field(default=4096, ge=1, description="pairs of a user and an item a step")
+    learning_rate: float = Field(default=1e-2, gt=0, le=1)
+    l2: float = Field(default=3e-3, ge=0, description="times the mean squared length of a pair's vectors")
+    negatives: int = Field(default=4, ge=1, description="sampled items a pair")
     negatives_power: float = Field(default=0.0, ge=0, le=2, description="negatives by popularity to this power")
     init_std: float = Field(default=0.01, gt=0, le=1, description="of the vectors before training")
 
@@ -121,8 +123,8 @@ class IalsOptions(Section):
     model: Literal["ials"]
     dim: int = Field(default=64, ge=4, le=1024)
     history_length: int = Field(default=200, ge=1, le=4096, description="newest interactions that fold-in reads")
-    unobserved_weight: float = Field(default=0.1, gt=0, description="weight of a pair without an interaction")
-    regularization: float = Field(default=0.003, gt=0)
+    unobserved_weight: float = Field(default=0.5, gt=0, description="weight of a pair without an interaction")
+    regularization: float = Field(default=0.006, gt=0, description="of the vectors' squared lengths")
     frequency_power: float = Field(
         default=1.0, ge=0, le=2, description="regularisation grows with this power of a row's frequency"
     )

@@ -1,13 +1,19 @@
 """EASE against the formula of the paper, and against what the formula minimises."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from tiny_dataset import SPLIT_MS, tiny_dataset
 
+from models.fitting import Fit
+from models.options import EaseOptions
 from models.positives import Positives
 from models.retrieval import ease
 from models.retrieval.ease import item_weights
 from models.retrieval.pairs import user_item_matrix
+from models.run_log import Silent
 
 
 def test_two_items_worked_by_hand() -> None:
@@ -37,3 +43,11 @@ def test_each_column_is_the_ridge_regression_of_one_item_on_the_others() -> None
         weights = np.linalg.solve(others.T @ others + 3.0 * np.eye(5), others.T @ numbers[:, item])
         np.testing.assert_allclose(np.delete(found[:, item], item), weights, atol=1e-5)
     assert torch.equal(torch.from_numpy(found).diagonal(), torch.zeros(6))
+
+
+def test_a_catalogue_too_large_for_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ease, "MAX_ITEMS", 3)
+    run = Fit("x", "key", 0, SPLIT_MS, tmp_path / "x.npz")
+    ease.fit(tiny_dataset([(0, 0), (0, 1)], 1, 3), EaseOptions(model="ease"), run, Silent())
+    with pytest.raises(ValueError, match="takes at most 3 items; there are 4: use item_to_item or ials"):
+        ease.fit(tiny_dataset([(0, 0), (0, 1)], 1, 4), EaseOptions(model="ease"), run, Silent())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_dataset import SPLIT_MS, tiny_dataset
+from tiny_dataset import DAY_MS, SPLIT_MS, tiny_dataset
 
 from models.options import EaseOptions
 from models.positives import Positives
@@ -48,13 +48,9 @@ def test_a_user_without_history_gets_the_popular_items() -> None:
 
 def test_popularity_is_scaled_to_one_and_without_interactions_zero() -> None:
     dataset = tiny_dataset([(0, 2), (1, 2), (0, 0)], 2, 4)
-    now = DAYS * 2
-    column = popularity_column(dataset, now, half_life_days=1e9)
+    column = popularity_column(dataset, 2 * DAY_MS, half_life_days=1e9)
     np.testing.assert_allclose(column.numpy(), [np.log(2) / np.log(3), 0, 1, 0], rtol=1e-6)
     assert popularity_column(dataset, 0).tolist() == [0, 0, 0, 0]
-
-
-DAYS = 86_400_000
 
 
 def test_at_full_rank_the_factorisation_is_the_matrix_itself() -> None:
