@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.options import RankerOptions
+from models.ranking.embedding import flat
 from models.ranking.inputs import RankerInputs
 from models.ranking.pieces import Half, Share, Term
 
@@ -42,7 +43,7 @@ class FirstLayerHalf(Half):
         self.dropout = nn.Dropout(options.embedding_dropout)
 
     def forward(self, categorical: Tensor, numeric: Tensor, fields: Tensor) -> Share:
-        return Share(block=self.first(self.dropout(fields[:, :, self.start :]).flatten(1)))
+        return Share(block=self.first(flat(self.dropout(fields[:, :, self.start :]))))
 
 
 class Mlp(nn.Module):

@@ -41,7 +41,16 @@ def row_sums(values: Tensor) -> Tensor:
     As a product with ones: onnxruntime's own sum over rows that do not fill its vectors adds in another order when a
     request shares a batch, and the last bits of a score then depend on the others.
     """
-    return values @ values.new_ones(values.shape[-1])
+    width = values.shape[-1]
+    if not width:  # onnxruntime's product of that width is whatever the memory held, its sum loses a dimension
+        return values.new_zeros(values.shape[:-1])
+    return values @ values.new_ones(width)
+
+
+def flat(fields: Tensor) -> Tensor:
+    """fields [n, F, k] -> [n, F * k]; a graph's reshape cannot infer n where there are no fields."""
+    count = fields.shape[1] * fields.shape[2]
+    return fields.flatten(1) if count else fields.new_zeros(fields.shape[0], 0)
 
 
 def half_squares(model: nn.Module) -> Tensor:

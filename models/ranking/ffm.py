@@ -37,11 +37,15 @@ class FieldAwareHalf(Half):
         self.cross_vectors = nn.Parameter(torch.randn(self.own, inputs.cross, dim) * 0.01)
 
     def forward(self, categorical: Tensor, numeric: Tensor, fields: Tensor) -> Share:
-        vectors = fields.reshape(*fields.shape[:2], sum(self.counts), self.dim)  # [n, own, F, k]
+        if not self.own:
+            return Share(block=numeric.new_zeros(numeric.shape[0], self.width))
+        vectors = fields.reshape(fields.shape[0], self.own, sum(self.counts), self.dim)  # [n, own, F, k]
         user, item, cross = torch.split(vectors, self.counts, 2)
         inside, across = (user, item) if self.is_user else (item, user.transpose(1, 2))
-        with_cross = row_sums(cross * self.cross_vectors).sum(1)  # [n, c]
-        return Share(self._pairs_within(inside), torch.cat([with_cross, across.flatten(1)], 1))
+        blocks = [row_sums(cross * self.cross_vectors).sum(1)] if self.counts[2] else []  # [n, c]
+        blocks += [across.flatten(1)] if self.other else []
+        own = self._pairs_within(inside) if self.own > 1 else None
+        return Share(own, torch.cat(blocks, 1) if blocks else None)
 
     def _pairs_within(self, inside: Tensor) -> Tensor:
         """inside [n, own, own, k] -> [n]."""
@@ -69,5 +73,6 @@ class FieldAwareHead(nn.Module):
 def ffm(inputs: RankerInputs, options: RankerOptions) -> Ranker:
     dim = options.dim
     halves = FieldAwareHalf(inputs, dim, is_user=True), FieldAwareHalf(inputs, dim, is_user=False)
-    terms = [linear(inputs), Term(*halves, FieldAwareHead(inputs.cross, dim))]
+    head = FieldAwareHead(inputs.cross, dim) if halves[0].width else None
+    terms = [linear(inputs), Term(*halves, head)]
     return assemble(inputs, *field_vectors(inputs, inputs.fields * dim), terms)

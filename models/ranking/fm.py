@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.options import RankerOptions
-from models.ranking.embedding import row_sums
+from models.ranking.embedding import flat, row_sums
 from models.ranking.inputs import RankerInputs
 from models.ranking.lr import field_vectors, linear
 from models.ranking.pieces import Half, Ranker, Share, Term, assemble
@@ -46,7 +46,7 @@ class PairsHead(nn.Module):
 
 def second_order(fields: Tensor) -> Tensor:
     """Sum of the products of all pairs of field vectors, [n].  fields [n, F, k]."""
-    return 0.5 * (row_sums(fields.sum(1).square()) - row_sums(fields.square().flatten(1)))
+    return 0.5 * (row_sums(fields.sum(1).square()) - row_sums(flat(fields.square())))
 
 
 def pairs(inputs: RankerInputs, dim: int) -> Term:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.options import RankerOptions
 from models.ranking.deep import FirstLayerHalf, Mlp, Weights, first_of_head
-from models.ranking.embedding import row_sums
+from models.ranking.embedding import flat, row_sums
 from models.ranking.inputs import RankerInputs
 from models.ranking.lr import field_vectors
 from models.ranking.pieces import Half, Ranker, Share, Term, assemble
@@ -36,7 +36,7 @@ class InnerHalf(Half):
     def forward(self, fields: Tensor) -> tuple[Tensor, Tensor]:
         """fields [n, F, k] -> share of the first layer [n, outputs], block [n, width]."""
         products = fields.index_select(1, self.pairs[0]) * fields.index_select(1, self.pairs[1])
-        return self.weights(row_sums(products)), fields.flatten(1)
+        return self.weights(row_sums(products)), flat(fields)
 
 
 class InnerHead(nn.Module):

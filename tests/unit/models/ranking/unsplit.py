@@ -101,9 +101,9 @@ class Unsplit:
         dim = self.model.user_module.embedding.dim // total
         vectors = [vector.reshape(total, dim) for vector in self.fields(row)]
         user, item = (num(half.cross_vectors) for half in self.halves(1))
-        own = num(self.head(0).cross)
         for place, x in enumerate(row.cross):
-            vectors.append(x * np.concatenate([user[:, place], item[:, place], own[place]]))
+            own = num(self.head(0).cross)[place]
+            vectors.append(x * np.concatenate([user[:, place], item[:, place], own]))
         products = (vectors[a][b] @ vectors[b][a] for a in range(total) for b in range(a))
         return self.lr(row) + float(sum(products))
 
