@@ -16,17 +16,19 @@ from models.contract.columns import BytesColumn
 from models.contract.features import ItemTables, UserFeatures
 from models.contract.history import History
 from models.contract.items import ItemTable
-from models.contract.user_inputs import FEATURES, reads_features, user_inputs
+from models.contract.user_inputs import reads_features, user_inputs
 
 FEW = 4_096  # items a filter may leave for an exact search over them; also the most that is fetched to be filtered
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The ranker's graphs, and its row of every item, float32 [N, h]."""
+    """The ranker's graphs, the names of what its user graph takes, and its row of every item, float32 [N, h]."""
 
     user: onnxruntime.InferenceSession
     head: onnxruntime.InferenceSession
+    user_inputs: frozenset[str]
+    history_length: int
     item_part: NDArray[np.float32]
 
 
@@ -82,6 +84,7 @@ class Engine:
 
     def rank(
         self,
+        histories: Sequence[History],
         features: Sequence[UserFeatures],
         items: Sequence[NDArray[np.int64]],
         cross: Sequence[NDArray[np.float32]],
@@ -92,7 +95,8 @@ class Engine:
         """
         assert self.ranking is not None
         sizes = [len(part) for part in items]
-        user = _run(self.ranking.user, user_inputs(FEATURES, 0, (), features))
+        names, length = self.ranking.user_inputs, self.ranking.history_length
+        user = _run(self.ranking.user, user_inputs(names, length, histories, features))
         inputs: dict[str, NDArray[Any]] = {
             "user": user,  # [B, u]
             "item_part": self.ranking.item_part[np.concatenate(items)],  # [sum n, h]
@@ -122,9 +126,16 @@ def open_engine(path: Path, filter_cache_bytes: int) -> Engine:
 
 
 def _ranking(bundle: Bundle) -> Ranking | None:
-    if bundle.item_part is None:
+    info = bundle.manifest.ranking
+    if bundle.item_part is None or info is None:
         return None
-    return Ranking(_session(bundle, bundle.ranking_user), _session(bundle, bundle.ranking_head), bundle.item_part)
+    return Ranking(
+        user=_session(bundle, bundle.ranking_user),
+        head=_session(bundle, bundle.ranking_head),
+        user_inputs=frozenset(tensor.name for tensor in info.tensors),
+        history_length=info.history_length,
+        item_part=bundle.item_part,
+    )
 
 
 def _plain(bundle: Bundle) -> Bundle:

@@ -15,6 +15,7 @@ def rank(calls: Sequence[Call]) -> None:
     engine = calls[0].engine
     candidates = [call.candidates for call in calls if call.candidates is not None]
     scores = engine.rank(
+        [call.history for call in calls],
         [features_of(call) for call in calls],
         [found.items for found in candidates],
         [_cross(call, found) for call, found in zip(calls, candidates, strict=True)],

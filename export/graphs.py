@@ -42,6 +42,7 @@ class GraphIO:
 USER_TOWER_IO = GraphIO(dict.fromkeys(HISTORY, BATCH), "user_vector")
 FEATURE_TOWER_IO = GraphIO(dict.fromkeys((*HISTORY, *FEATURES), BATCH), "user_vector")  # with `user_features`
 RANKING_USER_IO = GraphIO(dict.fromkeys(FEATURES, BATCH), "user")
+HISTORY_RANKING_USER_IO = GraphIO(dict.fromkeys((*FEATURES, *HISTORY), BATCH), "user")  # of a ranker with a history
 RANKING_HEAD_IO = GraphIO({"user": BATCH, "item_part": ROWS, "cross": ROWS, "row_user": ROWS}, "score")
 
 

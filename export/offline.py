@@ -14,6 +14,7 @@ from export.index import one_thread
 from models.contract.bundle import Bundle
 from models.contract.candidates import Candidates
 from models.contract.features import ItemTables
+from models.contract.user_inputs import user_inputs
 from models.data.dataset import Dataset
 from models.evaluate_ranker import Scored
 from models.offline import (
@@ -54,15 +55,17 @@ class BundleModels:
 
     def _listed(self, who: UserMoment, vector: NDArray[np.float32], include_seen: bool) -> "Listed":
         picked = candidates(self.retrieval, who, vector, include_seen)
-        if self.ranking is None or self.bundle.item_part is None or self.bundle.manifest.ranking is None:
+        info = self.bundle.manifest.ranking
+        if self.ranking is None or self.bundle.item_part is None or info is None:
             return Listed(picked, picked.scores, vector, who)
         user_graph, head = self.ranking
-        categorical, numeric, cross = ranker_input(self.dataset, self.retrieval, who, picked)
-        user = run(user_graph, {"user_categorical": categorical[None], "user_numeric": numeric[None]})
+        features, cross = ranker_input(self.dataset, self.retrieval, who, picked)
+        names = {tensor.name for tensor in info.tensors}
+        user = run(user_graph, user_inputs(names, info.history_length, [who.history], [features]))
         feed: Feed = {
             "user": user,
             "item_part": np.ascontiguousarray(self.bundle.item_part[picked.items]),
-            "cross": cross[:, : len(self.bundle.manifest.ranking.cross_features)],
+            "cross": cross[:, : len(info.cross_features)],
             "row_user": np.zeros(len(picked), np.int64),
         }
         return Listed(picked, run(head, feed), vector, who)

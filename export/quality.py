@@ -14,6 +14,7 @@ from models import metrics
 from models.contract.candidates import Candidates
 from models.contract.manifest import Gate
 from models.contract.schema import Schema
+from models.contract.user_inputs import user_inputs
 from models.data.dataset import Dataset
 from models.offline import (
     Retrieval,
@@ -103,16 +104,19 @@ class RankedRequests:
         ]
 
 
-def ranked_requests(dataset: Dataset, asked: Requests, num_cross: int) -> RankedRequests:
-    """num_cross: cross features that the ranker takes: all of them, or none."""
+def ranked_requests(
+    dataset: Dataset, asked: Requests, num_cross: int, user_names: Sequence[str], history_length: int
+) -> RankedRequests:
+    """num_cross: cross features that the ranker takes: all of them, or none.  user_names: what its user graph takes.
+    history_length: positions of the history, where that is among them."""
     result = RankedRequests(asked, [], [], [], [])
     for number, (who, vector) in enumerate(zip(asked.moments, asked.vectors, strict=True)):
         for include_seen in (True, False):
             found = candidates(asked.retrieval, who, vector, include_seen)
-            categorical, numeric, cross = ranker_input(dataset, asked.retrieval, who, found)
+            features, cross = ranker_input(dataset, asked.retrieval, who, found)
             result.found.append(found)
             result.owners.append(number)
-            result.users.append({"user_categorical": categorical[None], "user_numeric": numeric[None]})
+            result.users.append(user_inputs(user_names, history_length, [who.history], [features]))
             result.cross.append(cross[:, :num_cross])
     return result
 

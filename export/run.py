@@ -11,6 +11,7 @@ from torch import nn
 from export.gates import batch_gate, check, not_worse_gate, parity_gate, recall_gate
 from export.graphs import (
     FEATURE_TOWER_IO,
+    HISTORY_RANKING_USER_IO,
     RANKING_HEAD_IO,
     RANKING_USER_IO,
     USER_TOWER_IO,
@@ -131,8 +132,9 @@ class ShippedRanker:
 def _ship_ranker(dataset: Dataset, trained: Trained, model: Ranker, asked: Requests) -> ShippedRanker:
     item_part = _item_part(dataset, trained, model)
     num_cross = model.head_module.cross_weight.shape[0]
-    ranked = ranked_requests(dataset, asked, num_cross)
-    user = _ship_ranking_user(model.user_module, ranked, _head_onnx(model, ranked, item_part), item_part)
+    history_length = model.user_module.history_length
+    ranked = ranked_requests(dataset, asked, num_cross, model.user_inputs, history_length)
+    user = _ship_ranking_user(model, ranked, _head_onnx(model, ranked, item_part), item_part)
     head = _ship_head(model.head_module, ranked, user.graph, item_part)
     tensors = describe([user.graph, head.graph])
     info = RankingInfo(
@@ -140,6 +142,7 @@ def _ship_ranker(dataset: Dataset, trained: Trained, model: Ranker, asked: Reque
         user_dim=next(int(t.shape[1]) for t in tensors if t.name == "user"),
         item_part_dim=item_part.shape[1],
         cross_features=cross_names(dataset.schema)[:num_cross],
+        history_length=history_length,
         tensors=tensors,
     )
     return ShippedRanker(
@@ -153,20 +156,18 @@ def _head_onnx(model: Ranker, ranked: RankedRequests, item_part: NDArray[np.floa
     """The fp32 head, which the user graph is judged with."""
     with torch.inference_mode():
         rows = [
-            model.user_module(*(torch.from_numpy(array) for array in feed.values())).numpy()
+            model.user_module(*(torch.from_numpy(feed[name]) for name in model.user_inputs)).numpy()
             for feed in ranked.users[:2]
         ]
     sample = RankedRequests(ranked.asked, ranked.found[:2], ranked.owners[:2], ranked.users[:2], ranked.cross[:2])
     return to_onnx(model.head_module, RANKING_HEAD_IO, join(sample.head_feeds(rows, item_part)))
 
 
-def _ship_ranking_user(
-    module: nn.Module, ranked: RankedRequests, head: bytes, item_part: NDArray[np.float32]
-) -> Shipped:
+def _ship_ranking_user(model: Ranker, ranked: RankedRequests, head: bytes, item_part: NDArray[np.float32]) -> Shipped:
     return _ship(
         "ranking_user",
-        module,
-        RANKING_USER_IO,
+        model.user_module,
+        HISTORY_RANKING_USER_IO if model.user_module.history_length else RANKING_USER_IO,
         ranked.users,
         lambda fp32, int8: ranking_gates("ranking_user", ranked, (fp32, head), (int8, head), item_part),
     )

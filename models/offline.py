@@ -117,8 +117,7 @@ def exact_nearest(
 
 def ranker_input(
     dataset: Dataset, retrieval: Retrieval, who: UserMoment, found: Candidates
-) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """user_categorical int64 [Fu], user_numeric float32 [Gu], cross float32 [n, c] of one request."""
-    features = who.features(dataset.schema)
+) -> tuple[UserFeatures, NDArray[np.float32]]:
+    """The features of one request: the user's, and cross float32 [n, c]."""
     cross = cross_features(found.items, found.scores, who.history, retrieval.tables, who.now_ms)
-    return features.categorical, features.numeric, cross
+    return who.features(dataset.schema), cross

@@ -94,6 +94,9 @@ class BprOptions(GradientOptions):
 class LightGcnOptions(GradientOptions):
     model: Literal["lightgcn"]
     layers: int = Field(default=3, ge=1, le=8, description="propagations over the graph")
+    user_ids: bool = Field(
+        default=False, description="users have a vector of their own in training, as in the paper; serving goes without"
+    )
     loss: Literal["bpr", "sampled_softmax"] = "bpr"
     temperature: float = Field(default=0.2, gt=0, le=10, description="of the sampled softmax, on unit vectors")
     negatives: int = Field(default=1, ge=1, description="sampled items: an interaction (bpr), a step (sampled_softmax)")
@@ -243,6 +246,14 @@ class RankerOptions(Section):
     )
     layers: int = Field(default=1, ge=1, le=8, description="transformer: attention layers")
     heads: int = Field(default=2, ge=1, le=16, description="transformer: attention heads; dim is a multiple of it")
+    history_length: int = Field(
+        default=20, ge=1, le=512, description="transformer: newest interactions beside the candidate"
+    )
+
+    @property
+    def history_read(self) -> int:
+        """Positions of the history that the model takes; 0 for one that takes none."""
+        return self.history_length if self.model == "transformer" else 0
 
     @model_validator(mode="after")
     def _crosses_have_a_model(self) -> Self:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from models import checkpoint
 from models.data.dataset import Dataset
 from models.fitting import Fit
-from models.options import SasRecOptions, TrainSection
+from models.options import SasRecOptions, TrainSection, TwoTowerOptions
 from models.ranking.interactions import fit_interactions
 from models.ranking.pieces import Ranker
 from models.ranking.samples import LabelWindow, RankerSamples, ranker_samples
@@ -184,12 +184,13 @@ class _Stages:
 
     def _samples(self, windows: list[tuple[int, int]], stage: str, num_sampled: int) -> RankerSamples:
         weights, _ = self.result(RETRIEVAL)
+        length = self.options.ranker.history_read
         label_windows = []
         for start, end in windows:
             model = build_model(self.dataset, self.options, start)  # popularity as of the window's start
             checkpoint.set_weights(model, weights)
             label_windows.append(LabelWindow(start, end, snapshot(self.dataset, model, start)))
-        return ranker_samples(self.dataset, label_windows, num_sampled, self.options.seed, self.log, stage)
+        return ranker_samples(self.dataset, label_windows, num_sampled, self.options.seed, self.log, stage, length)
 
     def _fit(self, stage: str, until_ms: int, **more: Any) -> Fit:
         return Fit(stage, self._stage_key(stage), self.options.seed, until_ms, self._checkpoint(stage), **more)
@@ -200,7 +201,7 @@ class _Stages:
     def _mode(self) -> Mode:
         """What retrieval is validated on: a model that is not taught repeats is not asked for them."""
         retrieval = self.options.retrieval
-        return "all" if isinstance(retrieval, SasRecOptions) and retrieval.repeat_weight else "new"
+        return "all" if isinstance(retrieval, SasRecOptions | TwoTowerOptions) and retrieval.repeat_weight else "new"
 
     def _length(self) -> int:
         return self.options.retrieval.history_length

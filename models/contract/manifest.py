@@ -43,6 +43,7 @@ class RankingInfo(Frozen):
     user_dim: int = Field(ge=1)
     item_part_dim: int = Field(ge=1)
     cross_features: list[str] = Field(description="names, in the order of the head's columns")
+    history_length: int = Field(0, ge=0, description="positions that the user graph takes; 0 where it takes no history")
     tensors: list[Tensor]
 
 

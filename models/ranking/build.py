@@ -12,6 +12,7 @@ from models.ranking.lr import lr
 from models.ranking.ncf import gmf, mlp, neumf
 from models.ranking.pieces import Ranker
 from models.ranking.pnn import ipnn, opnn, pnn
+from models.ranking.transformer import transformer
 from models.ranking.wide_deep import wide_deep
 
 MODELS: dict[str, Callable[[RankerInputs, RankerOptions], Ranker]] = {
@@ -27,6 +28,7 @@ MODELS: dict[str, Callable[[RankerInputs, RankerOptions], Ranker]] = {
     "gmf": gmf,
     "mlp": mlp,
     "neumf": neumf,
+    "transformer": transformer,
 }
 
 

@@ -100,5 +100,13 @@ def _score(
         torch.from_numpy(samples.item_numeric[samples.window[lists][row_list], items]),
         torch.from_numpy(samples.cross[rows]),
         torch.from_numpy(row_list),
+        *_histories(model, samples, lists),
     )
     return score
+
+
+def _histories(model: Ranker, samples: RankerSamples, lists: NDArray[np.int64]) -> list[Tensor]:
+    """What the user's side takes besides the features."""
+    if not model.user_module.history_length:
+        return []
+    return [torch.from_numpy(array[lists].astype(np.int64)) for array in (samples.history, samples.set_ordinal)]

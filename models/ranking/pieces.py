@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.contract.user_inputs import FEATURES, HISTORY
 from models.ranking.inputs import RankerInputs
 
 MAX_ROW = 4096  # numbers: of a user's row, and of each catalogue item's row in the bundle
@@ -50,6 +51,8 @@ class Side(nn.Module):
 
     column: the one categorical feature that the model reads; None for all features.
     """
+
+    history_length = 0  # positions of the history that `forward` takes besides; only a user's side may
 
     def __init__(self, embedding: nn.Module, halves: Sequence[Half], column: int | None = None) -> None:
         super().__init__()
@@ -108,6 +111,11 @@ class Ranker(nn.Module):
                     "are served: lower dim or hidden, or use fewer features"
                 )
 
+    @property
+    def user_inputs(self) -> tuple[str, ...]:
+        """Names of what `user_module` takes, in its order."""
+        return (*FEATURES, *HISTORY) if self.user_module.history_length else FEATURES
+
     def item_part(self, item_categorical: Tensor, item_numeric: Tensor) -> Tensor:
         """item_categorical int64 [n, Fc], item_numeric float32 [n, Fn] -> [n, h]."""
         part: Tensor = self.item_module(item_categorical, item_numeric)
@@ -121,9 +129,10 @@ class Ranker(nn.Module):
         item_numeric: Tensor,
         cross: Tensor,
         row_user: Tensor,
+        *history: Tensor,
     ) -> Tensor:
-        """user_* [B, ...], item_* and cross [n, ...], row_user int64 [n] -> score [n]."""
-        user = self.user_module(user_categorical, user_numeric)
+        """user_* and history [B, ...], item_* and cross [n, ...], row_user int64 [n] -> score [n]."""
+        user = self.user_module(user_categorical, user_numeric, *history)
         score: Tensor = self.head_module(user, self.item_part(item_categorical, item_numeric), cross, row_user)
         return score
 

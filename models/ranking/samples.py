@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.candidates import Candidates
-from models.contract.features import cross_features
+from models.contract.features import UserFeatures, cross_features
+from models.contract.history import tower_input
 from models.data.dataset import Dataset, Interactions
 from models.item_stats import item_stats
 from models.offline import Retrieval, UserMoment, candidates, moments, ranker_input, seen_items, user_vectors
@@ -29,6 +30,7 @@ class RankerSamples:
     include_seen bool [G], items int64 [n], cross float32 [n, c], labels float32 [n],
     item_numeric float32 [W, N, Fi] per window, offsets int64 [G + 1].
     num_targets int64 [G]: distinct items the user turned to in the window, found among the candidates or not.
+    history, set_ordinal int32 [G, L]: the history before the window, for a ranker that reads it; L may be 0.
     """
 
     user_categorical: NDArray[np.int64]
@@ -42,6 +44,8 @@ class RankerSamples:
     offsets: NDArray[np.int64]
     num_targets: NDArray[np.int64]
     item_numeric: NDArray[np.float32]
+    history: NDArray[np.int32]
+    set_ordinal: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.users)
@@ -68,12 +72,14 @@ def ranker_samples(
     seed: int,
     log: RunLog,
     stage: str,
+    history_length: int = 0,
 ) -> RankerSamples:
     """Samples of all windows. Users without a history before a window, or without an interaction in it, give none.
 
-    num_sampled: uniformly drawn items beside each list's candidates. Raises ValueError when nobody gives a sample.
+    num_sampled: uniformly drawn items beside each list's candidates.  history_length: positions that the ranker reads.
+    Raises ValueError when nobody gives a sample.
     """
-    builder = _Builder(dataset, num_sampled, np.random.default_rng(seed))
+    builder = _Builder(dataset, num_sampled, np.random.default_rng(seed), history_length)
     inside = [dataset.interactions.between(window.start_ms, window.end_ms) for window in windows]
     log.start(stage, sum(len(np.unique(rows.user_index)) for rows in inside))
     done = 0
@@ -90,13 +96,14 @@ def ranker_samples(
 
 
 class _Builder:
-    def __init__(self, dataset: Dataset, num_sampled: int, rng: np.random.Generator) -> None:
-        self.dataset, self.num_sampled, self.rng = dataset, num_sampled, rng
+    def __init__(self, dataset: Dataset, num_sampled: int, rng: np.random.Generator, history_length: int) -> None:
+        self.dataset, self.num_sampled, self.rng, self.history_length = dataset, num_sampled, rng, history_length
+        self.histories: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         self.users: list[int] = []
         self.window: list[int] = []
         self.seen: list[bool] = []
         self.num_targets: list[int] = []
-        self.user_parts: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+        self.features: list[UserFeatures] = []
         self.rows: list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]] = []
 
     def add(self, number: int, window: LabelWindow, inside: Interactions, users: list[int]) -> None:
@@ -124,7 +131,7 @@ class _Builder:
         include_seen: bool,
     ) -> None:
         found = candidates(window.retrieval, who, vector, include_seen)
-        categorical, numeric, cross = ranker_input(self.dataset, window.retrieval, who, found)
+        features, cross = ranker_input(self.dataset, window.retrieval, who, found)
         seen = np.empty(0, np.int64) if include_seen else seen_items(who.state, window.retrieval.item_hashes)
         items = found.items
         if self.num_sampled:
@@ -134,7 +141,8 @@ class _Builder:
         self.seen.append(include_seen)
         wanted = np.setdiff1d(targets, seen)
         self.num_targets.append(len(wanted))
-        self.user_parts.append((categorical, numeric))
+        self.features.append(features)
+        self.histories.append(tower_input(who.history, self.history_length))
         self.rows.append((items, cross, np.isin(items, wanted).astype(np.float32)))
 
     def _with_sampled(
@@ -166,7 +174,7 @@ class _Builder:
         if not self.users:
             raise ValueError("no user has a history before a ranker window and an interaction in it; use more data")
         items, cross, labels = (np.concatenate(column) for column in zip(*self.rows, strict=True))
-        categorical, numeric = (np.stack(column) for column in zip(*self.user_parts, strict=True))
+        categorical, numeric = (np.stack(column) for column in zip(*self.features, strict=True))
         return RankerSamples(
             user_categorical=categorical,
             user_numeric=numeric,
@@ -179,4 +187,6 @@ class _Builder:
             offsets=np.cumsum([0, *(len(row[0]) for row in self.rows)]).astype(np.int64),
             num_targets=np.array(self.num_targets, np.int64),
             item_numeric=numbers,
+            history=np.array([history for history, _ in self.histories], np.int32),
+            set_ordinal=np.array([ordinals for _, ordinals in self.histories], np.int32),
         )

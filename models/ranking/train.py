@@ -74,6 +74,7 @@ def ranker_inputs(dataset: Dataset, *, candidates: bool = True) -> RankerInputs:
         item_sizes={feature.name: feature.size for feature in schema.categorical("item")},
         item_numeric=len(schema.numeric("item")) + len(NAMES),
         cross=len(cross_names(schema)) if candidates else 0,
+        catalogue=torch.from_numpy(np.array(dataset.item_categorical, np.int64)) if candidates else None,
     )
 
 

@@ -118,8 +118,8 @@ def in_training(dataset: Dataset, retrieval: Retrieval, moments: list[Moment]) -
     vectors = user_vectors(dataset.schema, retrieval, whos)
     for who, vector, moment in zip(whos, vectors, moments, strict=True):
         brought = candidates(retrieval, who, vector, moment.include_seen)
-        categorical, numeric, cross = ranker_input(dataset, retrieval, who, brought)
-        yield categorical, numeric, brought, cross
+        features, cross = ranker_input(dataset, retrieval, who, brought)
+        yield features.categorical, features.numeric, brought, cross
 
 
 def in_serving(dataset: Dataset, retrieval: Retrieval, state: UserState | None, moment: Moment) -> Features:

@@ -45,12 +45,13 @@ def test_user_vectors_are_the_same_alone_and_in_a_batch(engine: Engine) -> None:
 
 def test_ranking_scores_are_bitwise_the_same_alone_and_in_a_batch(engine: Engine) -> None:
     sizes, columns = (5, 1, 9), len(engine.bundle.manifest.ranking.cross_features)
+    histories = [EMPTY] * 3
     users = [UserFeatures(RNG.integers(0, 2, 2), RNG.normal(size=6).astype(np.float32)) for _ in range(3)]
     items = [RNG.permutation(120)[:size] for size in sizes]
     cross = [RNG.normal(size=(size, columns)).astype(np.float32) for size in sizes]
-    together = engine.rank(users, items, cross)
+    together = engine.rank(histories, users, items, cross)
     assert [len(scores) for scores in together] == list(sizes)
     for row in range(3):
         one = slice(row, row + 1)
-        alone = engine.rank(users[one], items[one], cross[one])[0]
+        alone = engine.rank(histories[one], users[one], items[one], cross[one])[0]
         assert alone.tobytes() == together[row].tobytes()
