@@ -103,7 +103,8 @@ def learn_fold_in(model: Bpr, matrix: Tensor) -> None:
         scale = means.square().mean().clamp(min=1e-12)  # so that the ridge means the same for short and long vectors
         ridge = RIDGE * scale * len(means) * torch.eye(means.shape[1], dtype=torch.float64)
         turn = torch.linalg.solve(means.T @ means + ridge, means.T @ wanted)
-        model.turn, model.offset = turn.float(), (target - center @ turn).float()
+        model.turn.copy_(turn)  # in place: validation runs in inference mode, whose tensors could not be restored into
+        model.offset.copy_(target - center @ turn)
 
 
 class BprTask:

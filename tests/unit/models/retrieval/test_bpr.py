@@ -1,15 +1,20 @@
 """BPR: the loss by its formula, negatives that are none of the user's, and the fold-in."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from models.fitting import Fit
 from models.options import BprOptions
 from models.positives import Positives
 from models.retrieval import bpr
-from models.retrieval.bpr import Bpr, BprTask, bpr_loss, learn_fold_in
+from models.retrieval.bpr import Bpr, BprTask, bpr_loss, learn_fold_in, train
 from models.retrieval.edge_batches import EdgeBatches
+from models.retrieval.model import RetrievalModel
 from models.retrieval.pairs import user_item_matrix
+from models.run_log import Silent
 
 NUM_USERS, NUM_ITEMS, DIM, LENGTH = 30, 20, 4, 20
 TAKEN = np.random.default_rng(0).random((NUM_USERS, NUM_ITEMS)) < 0.4
@@ -81,3 +86,28 @@ def test_the_fold_in_finds_an_affine_map_from_histories_to_users_that_is_there()
     torch.testing.assert_close(found[others], known[others], rtol=0, atol=0.02)
     torch.testing.assert_close(found[7, :-1], offset, rtol=0, atol=0.02)
     assert found[:, -1].tolist() == [1.0] * NUM_USERS
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_the_fold_in_is_that_of_the_vectors_beside_it(validated: bool, tmp_path: Path) -> None:
+    """At every validation and at the end: learned again, it is the same."""
+    model, matrix = make_model(), user_item_matrix(PAIRS)
+    turns = [model.turn.clone()]
+
+    def validate(current: RetrievalModel) -> float:
+        assert current is model
+        turn = model.turn.clone()
+        learn_fold_in(model, matrix)
+        assert torch.equal(model.turn, turn)
+        assert not any(torch.equal(turn, earlier) for earlier in turns)
+        turns.append(turn)
+        return len(turns)
+
+    options = OPTIONS.model_copy(update={"max_steps": 6, "validations": 3})
+    run = Fit("x", "key", 0, 0, tmp_path / "x.npz", validate=validate if validated else None)
+    train(model, PAIRS, options, run, Silent())
+    assert len(turns) == (4 if validated else 1)
+    last = model.turn.clone()
+    learn_fold_in(model, matrix)
+    torch.testing.assert_close(model.turn, last)
+    assert not torch.equal(last, turns[0])
