@@ -163,6 +163,8 @@ def test_the_same_seed_gives_the_same_weights_and_a_checkpoint_holds_them_all(
     with torch.inference_mode():
         torch.testing.assert_close(loaded.eval()(*feed), model(*feed))
         torch.testing.assert_close(loaded.item_vectors(), model.item_vectors())
+        known = [one.known_user_vectors() for one in (loaded, model)]
+        assert known[0] is None or torch.equal(*known)
 
 
 @pytest.mark.parametrize("name", SECTIONS)
