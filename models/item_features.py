@@ -24,6 +24,11 @@ class ItemFeatures(NamedTuple):
     multi_sizes: list[int]
     dense: Tensor
 
+    @classmethod
+    def of_categories(cls, codes: Tensor, sizes: list[int]) -> "ItemFeatures":
+        """Nothing but categorical features."""
+        return cls(codes, sizes, [], [], torch.zeros(len(codes), 0))
+
     @property
     def empty(self) -> bool:
         return not (self.sizes or self.multi or self.dense.shape[1])
@@ -73,7 +78,7 @@ class ItemFeatureEncoder(nn.Module):
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.05)
         self.dim, width = dim, features.dense.shape[1]
-        self.from_dense = nn.Parameter(torch.randn(width, dim) * 0.05 / max(width, 1) ** 0.5)
+        self.from_dense = nn.Parameter(torch.randn(width, dim) * 0.05 / width**0.5) if width else None
         self.codes: Tensor
         self.dense: Tensor
         self.register_buffer("codes", features.codes, persistent=False)
@@ -88,7 +93,7 @@ class ItemFeatureEncoder(nn.Module):
         vectors = torch.zeros((*items.shape, self.dim), device=items.device)
         for place, table in enumerate(self.tables):
             vectors = vectors + table(codes[..., place])
-        if len(self.from_dense):
+        if self.from_dense is not None:
             vectors = vectors + self.dense[items] @ self.from_dense
         for name, table in zip(self.multi_names, self.multi_tables, strict=True):
             values = getattr(self, name)[items]  # [..., m]

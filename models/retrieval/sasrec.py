@@ -5,12 +5,13 @@ attends to its own set, since a basket's order says nothing. Where every set has
 then starts from the newest item and attends to all before it.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.item_features import ItemFeatureEncoder, ItemFeatures
 from models.layers import FeedForward, attention, join_heads, split_heads
 from models.retrieval.model import RetrievalModel
 
@@ -28,10 +29,9 @@ class SasRecConfig(NamedTuple):
 
 
 class ItemInputs(NamedTuple):
-    """codes: int64 [N, F], categorical features.  sizes: vocabulary size of each.  log_popularity: float32 [N]."""
+    """Of N items.  log_popularity: float32 [N]."""
 
-    codes: Tensor
-    sizes: list[int]
+    features: ItemFeatures
     log_popularity: Tensor
 
 
@@ -41,39 +41,54 @@ class ItemEncoder(nn.Module):
 
     The last dimension is a learned multiple of the item's log-popularity and meets a constant in the user vector: an
     untrained model ranks by popularity, and a new item is simply unpopular.
+
+    Out of training the vectors are a table, made when the model enters evaluation mode or weights are loaded: a
+    request's history is looked up, and the exported graph holds neither texts nor given vectors.
     """
 
-    def __init__(self, features: "ItemInputs", config: SasRecConfig) -> None:
+    table: Tensor
+    log_popularity: Tensor
+
+    def __init__(self, inputs: ItemInputs, config: SasRecConfig) -> None:
         super().__init__()
-        self.ids = nn.Embedding(len(features.codes), config.dim)
-        tables = [nn.Embedding(size, config.dim) for size in features.sizes]
-        for table in tables:
-            nn.init.normal_(table.weight, std=0.05)
+        num_items = len(inputs.log_popularity)
+        self.ids = nn.Embedding(num_items, config.dim)
+        self.features = ItemFeatureEncoder(inputs.features, config.dim)
         nn.init.normal_(self.ids.weight, std=0.02)
-        self.features = nn.ModuleList(tables)
-        self.id_dropout = config.id_dropout
-        self.codes: Tensor
-        self.log_popularity: Tensor
-        self.register_buffer("codes", features.codes.long(), persistent=False)
-        self.register_buffer("log_popularity", features.log_popularity.float(), persistent=False)
+        self.id_dropout = 0.0 if inputs.features.empty else config.id_dropout
         self.popularity_weight = nn.Parameter(torch.ones(()))
+        self.register_buffer("log_popularity", inputs.log_popularity.float(), persistent=False)
+        self.register_buffer("table", torch.zeros(num_items, config.dim), persistent=False)
+        self.register_load_state_dict_post_hook(lambda encoder, keys: encoder.refresh())  # type: ignore[no-untyped-call]
 
     def forward(self, items: Tensor) -> Tensor:
         """items int64 [...] -> vectors [..., d]."""
-        vectors = self.ids(items)
-        if self.training and self.id_dropout and len(self.features):
-            kept = torch.rand(items.shape, device=items.device) >= self.id_dropout
-            vectors = vectors * kept.unsqueeze(-1)
-        codes = self.codes[items]
-        for position, table in enumerate(self.features):
-            vectors = vectors + table(codes[..., position])
-        popularity = self.popularity_weight * self.log_popularity[items]
-        return torch.cat([vectors[..., :-1], popularity.unsqueeze(-1)], -1)
+        return self._vectors(items) if self.training else self.table[items]
 
     def all_items(self) -> Tensor:
         """Vectors of the whole catalogue [N, d]."""
-        vectors: Tensor = self(torch.arange(self.ids.num_embeddings, device=self.codes.device))
-        return vectors
+        return self._vectors(self._all()) if self.training else self.table
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.refresh()
+        return self
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        if not self.training:
+            self.table = self._vectors(self._all())
+
+    def _vectors(self, items: Tensor) -> Tensor:
+        vectors = self.ids(items)
+        if self.training and self.id_dropout:
+            kept = torch.rand(items.shape, device=items.device) >= self.id_dropout
+            vectors = vectors * kept.unsqueeze(-1)
+        popularity = self.popularity_weight * self.log_popularity[items]
+        return torch.cat([(vectors + self.features(items))[..., :-1], popularity.unsqueeze(-1)], -1)
+
+    def _all(self) -> Tensor:
+        return torch.arange(len(self.log_popularity), device=self.log_popularity.device)
 
 
 class Attention(nn.Module):

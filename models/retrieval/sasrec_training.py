@@ -9,6 +9,7 @@ from models import checkpoint
 from models.baselines import popularity
 from models.data.dataset import Dataset
 from models.fitting import Fit, fit_steps
+from models.item_features import item_features
 from models.losses import bce, full_softmax, gbce, sampled_softmax
 from models.options import SasRecOptions
 from models.positives import Positives
@@ -22,11 +23,8 @@ def build(dataset: Dataset, options: SasRecOptions, until_ms: int, seed: int) ->
     """An untrained model whose item popularity is as of until_ms."""
     past = dataset.interactions.before(until_ms)
     log_popularity = np.log(popularity(past, dataset.num_items, until_ms) + 0.5)
-    inputs = ItemInputs(
-        torch.from_numpy(np.array(dataset.item_categorical, np.int64)),
-        [feature.size for feature in dataset.schema.categorical("item")],
-        torch.from_numpy(log_popularity - log_popularity.mean()).float(),
-    )
+    centred = torch.from_numpy(log_popularity - log_popularity.mean()).float()
+    inputs = ItemInputs(item_features(dataset), centred)
     config = SasRecConfig(
         options.dim, options.layers, options.heads, options.history_length, options.dropout, options.id_dropout
     )

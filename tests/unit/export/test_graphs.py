@@ -26,6 +26,7 @@ from export.graphs import (
 from export.measure import rows_changed_by_batching
 from export.quantize import quantize
 from export.stable import stabilise_sums
+from models.item_features import ItemFeatures
 from models.options import RankerOptions
 from models.ranking.build import build
 from models.ranking.inputs import RankerInputs
@@ -77,7 +78,7 @@ def single(feed: Feed) -> list[Feed]:
 @pytest.fixture(scope="module")
 def tower() -> SasRec:
     torch.manual_seed(0)
-    items = ItemInputs(torch.randint(0, 5, (NUM_ITEMS, 2)), [5, 5], torch.rand(NUM_ITEMS))
+    items = ItemInputs(ItemFeatures.of_categories(torch.randint(0, 5, (NUM_ITEMS, 2)), [5, 5]), torch.rand(NUM_ITEMS))
     return SasRec(items, SasRecConfig(dim=16, history_length=LENGTH)).eval()
 
 

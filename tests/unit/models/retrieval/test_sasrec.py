@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from models.contract.history import EMPTY, History, tower_input
+from models.item_features import ItemFeatures
 from models.retrieval.sasrec import MAX_DISTANCE, ItemEncoder, ItemInputs, SasRec, SasRecConfig
 
 NUM_ITEMS, DIM = 30, 16
@@ -16,12 +17,13 @@ def make_model(layers: int = 2, length: int = 8, seed: int = 0) -> SasRec:
     torch.manual_seed(seed)
     codes = torch.randint(0, 4, (NUM_ITEMS, 2))
     model = SasRec(
-        ItemInputs(codes, [4, 4], torch.linspace(-1, 1, NUM_ITEMS)), SasRecConfig(DIM, layers, 2, length, 0.3, 0.3)
-    ).eval()
+        ItemInputs(ItemFeatures.of_categories(codes, [4, 4]), torch.linspace(-1, 1, NUM_ITEMS)),
+        SasRecConfig(DIM, layers, 2, length, 0.3, 0.3),
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+    return model.eval()
 
 
 def ask(model: SasRec, items: list[int], ordinals: list[int], moments: list[int]) -> Tensor:
@@ -134,8 +136,8 @@ def test_sets_beyond_the_largest_distance_share_its_bias() -> None:
 def test_an_item_vector_is_its_id_and_features_and_ends_with_its_popularity() -> None:
     model = make_model()
     weights = {name: value.numpy() for name, value in model.items.state_dict().items()}
-    codes = model.items.codes.numpy()
-    expected = weights["ids.weight"] + sum(weights[f"features.{f}.weight"][codes[:, f]] for f in range(2))
+    codes = model.items.features.codes.numpy()
+    expected = weights["ids.weight"] + sum(weights[f"features.tables.{f}.weight"][codes[:, f]] for f in range(2))
     expected[:, -1] = weights["popularity_weight"] * np.linspace(-1, 1, NUM_ITEMS)
     with torch.inference_mode():
         found = model.item_vectors().numpy()
@@ -143,6 +145,22 @@ def test_an_item_vector_is_its_id_and_features_and_ends_with_its_popularity() ->
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert some.shape == (2, 2, DIM)
     np.testing.assert_array_equal(some[1, 0].numpy(), found[5])
+
+
+def test_out_of_training_the_item_vectors_follow_the_weights() -> None:
+    """After a step, when evaluation begins; and when other weights are loaded."""
+    model, other = make_model(), make_model()
+    before = model.item_vectors().clone()
+    model.train()
+    with torch.no_grad():
+        model.items.features.tables[1].weight += 1.0
+    trained = model.items(torch.arange(NUM_ITEMS)).detach()
+    after = model.eval().item_vectors()
+    torch.testing.assert_close(after[:, :-1], before[:, :-1] + 1.0)
+    torch.testing.assert_close(after[:, -1], trained[:, -1])
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.item_vectors(), after)
+    assert not after.requires_grad
 
 
 def test_an_untrained_user_adds_popularity_as_it_is() -> None:
@@ -156,7 +174,7 @@ def test_a_dropped_id_leaves_the_features() -> None:
     torch.manual_seed(0)
     codes = torch.randint(0, 4, (NUM_ITEMS, 2))
     config = SasRecConfig(DIM, 1, 2, 8, 0.0, 0.5)
-    encoder = ItemEncoder(ItemInputs(codes, [4, 4], torch.zeros(NUM_ITEMS)), config)
+    encoder = ItemEncoder(ItemInputs(ItemFeatures.of_categories(codes, [4, 4]), torch.zeros(NUM_ITEMS)), config)
     features = encoder(torch.arange(NUM_ITEMS)).detach()
     whole = encoder.eval()(torch.arange(NUM_ITEMS)).detach()
     without_id = whole - encoder.ids.weight.detach()
@@ -165,5 +183,5 @@ def test_a_dropped_id_leaves_the_features() -> None:
     kept = [torch.allclose(row, full) for row, full in zip(features, whole, strict=True)]
     assert [a != b for a, b in zip(dropped, kept, strict=True)] == [True] * NUM_ITEMS
     assert 5 < sum(dropped) < 25
-    bare = ItemEncoder(ItemInputs(codes[:, :0], [], torch.zeros(NUM_ITEMS)), config).train()
+    bare = ItemEncoder(ItemInputs(ItemFeatures.of_categories(codes[:, :0], []), torch.zeros(NUM_ITEMS)), config).train()
     assert torch.equal(bare(torch.arange(NUM_ITEMS))[:, :-1], bare.ids.weight[:, :-1])

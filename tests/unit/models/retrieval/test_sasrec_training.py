@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from models.data.interactions import Interactions
 from models.fitting import Fit, fit_steps
+from models.item_features import ItemFeatures
 from models.options import SasRecOptions
 from models.positives import Positives
 from models.retrieval.batches import HistoryWindows
@@ -46,13 +47,16 @@ def make_task(histories: list[list[int]], num_items: int = NUM_ITEMS, **changed:
     )
     torch.manual_seed(0)
     config = SasRecConfig(options.dim, options.layers, options.heads, options.history_length, options.dropout)
-    model = SasRec(ItemInputs(torch.zeros(num_items, 0), [], torch.linspace(-1, 1, num_items)), config).eval()
+    model = SasRec(
+        ItemInputs(ItemFeatures.of_categories(torch.zeros(num_items, 0).long(), []), torch.linspace(-1, 1, num_items)),
+        config,
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     proposal = Proposal.of_popularity(np.arange(num_items, dtype=np.float64), 0.5)
     positives = Positives.of(users, items, len(histories), num_items)
-    return model, SasRecTask(model, windows, proposal, positives, options, seed=0)
+    return model.eval(), SasRecTask(model, windows, proposal, positives, options, seed=0)
 
 
 def logits(model: SasRec, history: list[int]) -> torch.Tensor:
