@@ -21,7 +21,7 @@ from models.score_metrics import auc
 
 INPUTS = RankerInputs({"age": 2, "user_id": 12}, 1, {"item_id": 10, "genre": 2}, 0, 1)
 OPTIONS = RankerOptions(
-    dim=4, hidden=[16], dropout=0.0, embedding_dropout=0.0, learning_rate=2e-2, batch_size=100, epochs=12, patience=4
+    dim=4, hidden=[16], dropout=0.0, embedding_dropout=0.0, learning_rate=3e-2, batch_size=100, epochs=8, patience=4
 )
 
 
@@ -65,7 +65,7 @@ def fit(path: Path, log: Any = None, valid: LabelledRows = VALID, train: Labelle
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in ("lr", "transformer")])
 def test_every_model_finds_which_users_like_which_items(name: str, tmp_path: Path) -> None:
-    """The figure is that of the weights that come back, on the validation rows. Linear weights reach 0.73."""
+    """The figure is that of the weights that come back, on the validation rows."""
     model, figure = fit(tmp_path, model=name)
     assert figure == auc(predict_rows(model, VALID), VALID.labels > 0)
     assert figure > 0.88
@@ -159,4 +159,5 @@ def test_vectors_shrink_with_embedding_l2(tmp_path: Path) -> None:
 
 
 def test_linear_weights_do_not_find_it(tmp_path: Path) -> None:
-    assert 0.6 < fit(tmp_path, model="lr")[1] < 0.75
+    """It is in no feature of one side; genre and the cross feature say a little."""
+    assert 0.55 < fit(tmp_path, model="lr")[1] < 0.65
