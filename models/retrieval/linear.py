@@ -96,7 +96,10 @@ def fit_linear(
     weights = item_weights(matrix)
     log.step(run.stage, 1, {})
     model = build(dataset, options, run.until_ms, run.seed)
-    model.inputs, model.outputs = factorise(weights, matrix, options.dim, run.seed)
+    inputs, model.outputs = factorise(weights, matrix, options.dim, run.seed)
+    # The order is the same on any scale, but the export compares user vectors by absolute differences, and BM25 makes
+    # weights of hundreds: the training users' vectors get a mean square of 1.
+    model.inputs = inputs / (matrix @ inputs).square().sum(1).mean().sqrt().clamp(min=1e-9)
     figures = {"validation": run.validate(model)} if run.validate else {}
     log.step(run.stage, 2, figures)
     log.finish(run.stage, f"{dataset.num_items:,} x {dataset.num_items:,} weights, rank {model.inputs.shape[1]}")

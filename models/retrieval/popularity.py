@@ -11,7 +11,7 @@ from models.retrieval.model import RetrievalModel
 from models.retrieval.pairs import interaction_matrix
 from models.run_log import RunLog
 
-POPULARITY_WEIGHT = 1e-4  # orders what a history says nothing of, too small to change what it says
+POPULARITY_WEIGHT = 1e-5  # orders what a history says nothing of, too small to change what it says
 
 
 class Popularity(RetrievalModel):

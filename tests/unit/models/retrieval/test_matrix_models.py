@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from tiny_dataset import SPLIT_MS, tiny_dataset
 
@@ -93,6 +94,16 @@ def histories(count: int) -> Feed:
     return {"history": items, "set_ordinal": items.copy()}
 
 
+def known_histories(dataset: Dataset) -> NDArray[np.int64]:
+    """Of the users of training, int64 [U, LENGTH]; the last is empty."""
+    rows = dataset.interactions
+    history = np.zeros((NUM_USERS, LENGTH), np.int64)
+    for user in range(NUM_USERS):
+        items = rows.item_index[rows.user_index == user]
+        history[user, LENGTH - len(items) :] = items + 1
+    return history
+
+
 def single(feed: Feed) -> list[Feed]:
     return [{name: array[row : row + 1] for name, array in feed.items()} for row in range(len(feed["history"]))]
 
@@ -121,11 +132,7 @@ def test_the_rest_of_a_users_block_comes_first(
 ) -> None:
     """For the users of training by their histories, and by the vectors that training gave them, where there are."""
     model = trained(name)
-    rows = dataset.interactions
-    history = np.zeros((NUM_USERS - 1, LENGTH), np.int64)
-    for user in range(NUM_USERS - 1):
-        items = rows.item_index[rows.user_index == user]
-        history[user, LENGTH - len(items) :] = items + 1
+    history = known_histories(dataset)[:-1]
     with torch.inference_mode():
         towers = [model(torch.from_numpy(history), torch.from_numpy(history))]
         if (known := model.known_user_vectors()) is not None:
@@ -137,6 +144,16 @@ def test_the_rest_of_a_users_block_comes_first(
                 scores[user, taken[taken > 0] - 1] = -torch.inf
             blocks = scores.topk(3).indices.numpy() // ITEMS
             assert (blocks == np.arange(NUM_USERS - 1)[:, None] // USERS).all()
+
+
+@pytest.mark.parametrize("name", ["cosine", "bm25", "ease", "ease, full rank"])
+def test_sums_over_histories_have_a_length_of_about_one(
+    name: str, dataset: Dataset, trained: Callable[[str], RetrievalModel]
+) -> None:
+    """Whatever the scale of the weights: the export compares user vectors by absolute differences."""
+    history = torch.from_numpy(known_histories(dataset))
+    lengths = trained(name)(history, history)[:, :-1].square().sum(1)
+    assert float(lengths.mean()) == pytest.approx(1.0, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", SECTIONS)
