@@ -1,0 +1,124 @@
+"""Every model of the family, trained for a moment on the planted shop, passes the export's gates, among them that the
+whole request flow gives the lists of the offline evaluation, and answers a request."""
+
+from pathlib import Path
+
+import pytest
+
+from app.call import Call, resolve_items
+from app.engine import Engine, open_engine
+from app.flow import Flow
+from app.settings import Settings
+from app.wire import Recommendation, RecommendRequest
+from cli.export import export_bundle
+from cli.train import OPTIONS_FILE
+from models.contract.versions import bundle_path
+from models.data.config import load_config
+from models.data.dataset import Dataset, load_dataset
+from models.data.prepare import prepare_dataset
+from models.options import RankerName, TrainSection
+from models.ranking.build import MODELS
+from models.retrieval.train import RECIPES
+from models.run_log import Silent
+from models.train import train
+from tests.planted import write_planted
+
+QUICK = {"dim": 16, "history_length": 30, "max_steps": 12, "validations": 1}
+RETRIEVAL: dict[str, dict[str, object]] = {
+    "sasrec": {**QUICK, "layers": 1},
+    "two_tower": {**QUICK, "hidden": [16]},
+    "lightgcn": {**QUICK, "layers": 2},
+    "gcn": {**QUICK, "hidden": 16},
+    "bpr": QUICK,
+    "ials": {"dim": 16, "max_epochs": 3},
+    "ease": {"dim": 48},
+    "item_to_item": {"dim": 48},
+    "content": {"dim": 16},
+    "popularity": {},
+}
+RANKERS: dict[str, dict[str, object]] = {
+    name: {"dim": 4, "hidden": [16], "epochs": 1, "windows": 1} for name in MODELS
+} | {"wide_deep": {"dim": 4, "hidden": [16], "epochs": 1, "windows": 1, "crosses": [["category", "age_group"]]}}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The planted shop, with the ids as features beside its own."""
+    folder = tmp_path_factory.mktemp("family")
+    config = write_planted(folder / "shop").config
+    text = config.read_text("utf-8")
+    for section in ("[items]", "[users]"):
+        text = text.replace(section, f"{section}\nid_feature = true")
+    config.write_text(text, "utf-8")
+    return load_dataset(prepare_dataset(load_config(config), folder / "data").folder)
+
+
+def exported(dataset: Dataset, options: TrainSection, folder: Path) -> Engine:
+    """Trained and exported with all gates, as `shortlist train` and `shortlist export` do it."""
+    (folder / "train").mkdir(exist_ok=True)
+    (folder / "train" / OPTIONS_FILE).write_text(options.model_dump_json(), "utf-8")
+    train(dataset, options, folder / "train", Silent())
+    path = export_bundle(dataset, folder, folder / "bundles", for_test=False)
+    assert path == bundle_path(path.parent, path.name)
+    return open_engine(path, 0)
+
+
+def ask(engine: Engine, **request: object) -> Recommendation:
+    now_ms = engine.bundle.manifest.as_of_ms
+    call = Call(RecommendRequest.model_validate(request), engine, now_ms, 0.0)
+    resolve_items(call)
+    return Flow(Settings()).run([call])[0]
+
+
+def test_every_model_is_tried() -> None:
+    assert RETRIEVAL.keys() == RECIPES.keys()
+
+
+@pytest.mark.parametrize("name", RETRIEVAL)
+def test_every_retrieval_model_serves(dataset: Dataset, tmp_path: Path, name: str) -> None:
+    options = TrainSection.model_validate(
+        {"retrieval": {"model": name, **RETRIEVAL[name]}, "ranker": {"model": "none"}, "refit_share": 0.5}
+    )
+    engine = exported(dataset, options, tmp_path)
+    found = ask(engine, history=["i000", "i012"], k=5)
+    assert engine.bundle.manifest.retrieval.model == name
+    assert (len(found["items"]), found["served_by"], found["degraded"]) == (5, "retrieval", [])
+    assert len(ask(engine, k=5)["items"]) == 5, "someone nobody knows"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rankers stand on one retrieval model, which is trained once."""
+    return tmp_path_factory.mktemp("rankers")
+
+
+@pytest.mark.parametrize("name", RANKERS)
+def test_every_ranking_model_serves(dataset: Dataset, shared: Path, name: RankerName) -> None:
+    options = TrainSection.model_validate(
+        {
+            "retrieval": {"model": "item_to_item", "dim": 32},
+            "ranker": {"model": name, **RANKERS[name]},
+            "refit_share": 0.0,
+        }
+    )
+    engine = exported(dataset, options, shared)
+    found = ask(engine, history=["i000", "i012"], k=5)
+    assert engine.bundle.manifest.ranking is not None
+    assert engine.bundle.manifest.ranking.model == name
+    assert (len(found["items"]), found["served_by"], found["degraded"]) == (5, "ranking", [])
+
+
+def test_a_ranker_that_learned_from_interactions_serves_without_cross_features(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    options = TrainSection.model_validate(
+        {
+            "retrieval": {"model": "popularity"},
+            "ranker": {"model": "neumf", "learn_from": "interactions", "dim": 4, "hidden": [8], "batch_size": 2048}
+            | {"epochs": 1, "negatives": 4},
+        }
+    )
+    engine = exported(dataset, options, tmp_path)
+    assert engine.bundle.manifest.ranking is not None
+    assert engine.bundle.manifest.ranking.cross_features == []
+    assert ask(engine, history=["i000", "i012"], k=5)["served_by"] == "ranking"
