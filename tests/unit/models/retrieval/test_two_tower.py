@@ -20,10 +20,10 @@ def made(users: UserInputs = USERS, config: TwoTowerConfig = CONFIG) -> TwoTower
     torch.manual_seed(0)
     values = torch.tensor([[1, 2, 0], [3, 0, 0], [0, 0, 0], [1, 2, 3], [2, 3, 0]]).repeat(NUM_ITEMS // 5, 1)
     items = ItemFeatures(torch.randint(0, 5, (NUM_ITEMS, 2)), [5, 5], [values], [4], torch.randn(NUM_ITEMS, 1))
-    model = TwoTower(items, users, config).eval()
+    model = TwoTower(items, users, config)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
-    return model
+    return model.eval()
 
 
 def feed(batch: int, users: UserInputs = USERS, seed: int = 0) -> Feed:
@@ -52,11 +52,9 @@ def vectors(model: TwoTower, inputs: Feed) -> NDArray[np.float32]:
 def by_hand(model: TwoTower, inputs: Feed, row: int) -> NDArray[np.float64]:
     """The user vector of one row, position by position, padding left out."""
     w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
-    with torch.inference_mode():
-        embedded = model.embedding(torch.arange(NUM_ITEMS)).double().numpy()
     real = inputs["set_ordinal"][row] > 0
     rows, sets = inputs["history"][row][real] - 1, inputs["set_ordinal"][row][real]
-    content = embedded[rows]
+    content = _embedded(model, w, rows)
     pools = []
     for pool in range(2):
         logits = content @ w["pooling.queries"][pool] / 4.0 + w["pooling.recency"][sets, pool]  # sqrt(16)
@@ -67,6 +65,19 @@ def by_hand(model: TwoTower, inputs: Feed, row: int) -> NDArray[np.float64]:
     hidden = np.maximum(w["user_tower.hidden.0.weight"] @ known + w["user_tower.hidden.0.bias"], 0)
     out = np.mean(pools, 0) + w["user_tower.out.weight"] @ hidden + w["user_tower.out.bias"]
     return np.asarray(out / np.linalg.norm(out) / 0.25)
+
+
+def _embedded(model: TwoTower, w: dict[str, NDArray[np.float64]], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Id, two categories, the mean of the values of a third feature, and a number times its vector."""
+    features, of = model.embedding.features, "embedding.features"
+    codes, dense = features.codes.numpy()[rows], features.dense.double().numpy()[rows]
+    vectors = w["embedding.ids.weight"][rows] + dense @ w[f"{of}.from_dense"]
+    for place in range(2):
+        vectors = vectors + w[f"{of}.tables.{place}.weight"][codes[:, place]]
+    for row, values in enumerate(features.get_buffer("multi_0").numpy()[rows]):
+        if values.any():
+            vectors[row] += w[f"{of}.multi_tables.0.weight"][values[values > 0]].mean(0)
+    return np.asarray(vectors)
 
 
 def test_a_user_vector_is_what_the_formula_says() -> None:
