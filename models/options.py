@@ -133,7 +133,7 @@ class IalsOptions(Section):
     )
     init_std: float = Field(default=0.1, gt=0, le=1, description="of the vectors before training, over sqrt(dim)")
     max_epochs: int = Field(default=16, ge=1)
-    fold_in_steps: int = Field(default=16, ge=1, le=256, description="conjugate gradient steps of the exported fold-in")
+    fold_in_steps: int = Field(default=8, ge=1, le=256, description="conjugate gradient steps of the exported fold-in")
 
 
 class LinearOptions(Section):
