@@ -32,10 +32,10 @@ class TwoTowerConfig(NamedTuple):
 
 
 class UserInputs(NamedTuple):
-    """sizes: vocabulary size of each column of user_categorical.  skipped: leading columns of user_numeric that are
-    left out, those that depend on the moment.  numeric: columns after them."""
+    """sizes: vocabulary size of each categorical feature that is read, by its column of user_categorical.  skipped:
+    leading columns of user_numeric that are left out, those that depend on the moment.  numeric: columns after them."""
 
-    sizes: list[int]
+    sizes: dict[int, int]
     skipped: int
     numeric: int
 
@@ -132,7 +132,8 @@ class TwoTower(RetrievalModel):
         self.skipped = users.skipped
         self.embedding = ItemEmbedding(items, config)
         self.pooling = HistoryPooling(config)
-        fields = [nn.Embedding(size, USER_FIELD) for size in users.sizes]
+        self.columns = list(users.sizes)
+        fields = [nn.Embedding(size, USER_FIELD) for size in users.sizes.values()]
         for table in fields:
             nn.init.normal_(table.weight, std=0.05)
         self.fields = nn.ModuleList(fields)
@@ -148,7 +149,7 @@ class TwoTower(RetrievalModel):
         categorical, numeric = user_features
         content = self.dropout(self.embedding((history - 1).clamp(min=0)))
         pooled = self.pooling(content, set_ordinal)
-        fields = [table(categorical[:, position]) for position, table in enumerate(self.fields)]
+        fields = [table(categorical[:, column]) for column, table in zip(self.columns, self.fields, strict=True)]
         known = torch.cat([pooled.flatten(1), *fields, numeric[:, self.skipped :]], 1)
         vectors: Tensor = self.user_tower(pooled.mean(1), known)
         return vectors / self.temperature

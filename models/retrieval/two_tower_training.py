@@ -25,8 +25,10 @@ FEATURES_KEPT = 0.9  # a user may be unknown, or their features expired
 def build(dataset: Dataset, options: TwoTowerOptions, until_ms: int, seed: int) -> TwoTower:
     """An untrained model; no table of it depends on until_ms."""
     schema = dataset.schema
+    known = [*schema.categorical("user"), *schema.context_features]
     users = UserInputs(
-        [feature.size for feature in [*schema.categorical("user"), *schema.context_features]],
+        # not the user's id: who is not in the data is served the same way, and no user has to be erased from the model
+        {column: feature.size for column, feature in enumerate(known) if not feature.is_id},
         skipped=len(USER_NUMERIC),
         numeric=len(schema.numeric("user")),
     )

@@ -13,7 +13,7 @@ from models.retrieval.two_tower import TwoTower, TwoTowerConfig, UserInputs
 
 NUM_ITEMS, LENGTH, SKIPPED = 50, 12, 5
 CONFIG = TwoTowerConfig(dim=16, hidden=(24,), history_length=LENGTH, temperature=0.25)
-USERS = UserInputs([3, 4], SKIPPED, 2)
+USERS = UserInputs({0: 3, 2: 4}, SKIPPED, 2)  # column 1 is not read
 
 
 def made(users: UserInputs = USERS, config: TwoTowerConfig = CONFIG) -> TwoTower:
@@ -34,7 +34,7 @@ def feed(batch: int, users: UserInputs = USERS, seed: int = 0) -> Feed:
         filled = row % (LENGTH + 1)
         items[row, LENGTH - filled :] = rng.integers(1, NUM_ITEMS + 1, filled)
         ordinals[row, LENGTH - filled :] = (np.arange(filled, 0, -1) + 1) // 2
-    codes = [rng.integers(0, size, batch) for size in users.sizes]
+    codes = [rng.integers(0, users.sizes.get(column, 9), batch) for column in range(max(users.sizes, default=-1) + 1)]
     return {
         "history": items,
         "set_ordinal": ordinals,
@@ -60,7 +60,8 @@ def by_hand(model: TwoTower, inputs: Feed, row: int) -> NDArray[np.float64]:
         logits = content @ w["pooling.queries"][pool] / 4.0 + w["pooling.recency"][sets, pool]  # sqrt(16)
         shares = np.exp(logits) / (1.0 + np.exp(logits).sum())  # the resting key has logit 0
         pools.append(shares @ content)
-    fields = [w[f"fields.{place}.weight"][inputs["user_categorical"][row, place]] for place in range(2)]
+    codes = inputs["user_categorical"][row]
+    fields = [w["fields.0.weight"][codes[0]], w["fields.1.weight"][codes[2]]]
     known = np.concatenate([*pools, *fields, inputs["user_numeric"][row, SKIPPED:]])
     hidden = np.maximum(w["user_tower.hidden.0.weight"] @ known + w["user_tower.hidden.0.bias"], 0)
     out = np.mean(pools, 0) + w["user_tower.out.weight"] @ hidden + w["user_tower.out.bias"]
@@ -129,14 +130,14 @@ def test_dropped_ids_leave_the_features() -> None:
 
 def test_the_graph_agrees_in_every_size_and_no_row_depends_on_the_batch() -> None:
     """With features and, second, for a schema that has none of the user's: the inputs stay."""
-    for users in (USERS, UserInputs([], SKIPPED, 0)):
+    for users in (USERS, UserInputs({}, SKIPPED, 0)):
         model = made(users)
         fp32 = to_onnx(model, FEATURE_TOWER_IO, feed(3, users))
         assert parity(model, FEATURE_TOWER_IO, fp32, size_feeds(FEATURE_TOWER_IO, feed(16, users))) <= 1e-4
         assert [(t.name, t.shape) for t in describe([fp32])] == [
             ("history", ["batch", LENGTH]),
             ("set_ordinal", ["batch", LENGTH]),
-            ("user_categorical", ["batch", len(users.sizes)]),
+            ("user_categorical", ["batch", 3 if users.sizes else 0]),
             ("user_numeric", ["batch", SKIPPED + users.numeric]),
             ("user_vector", ["batch", 16]),
         ]

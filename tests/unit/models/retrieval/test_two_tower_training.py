@@ -1,5 +1,6 @@
 """What two towers learn on the planted shop."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from models.fitting import Fit
 from models.options import TrainSection, TwoTowerOptions
 from models.retrieval.model import RetrievalModel
 from models.retrieval.train import build_model, fit
+from models.retrieval.two_tower import TwoTower
 from models.run_log import Silent
 
 OPTIONS = TwoTowerOptions(
@@ -67,3 +69,14 @@ def test_its_weights_fit_a_model_built_for_a_later_time(dataset: Dataset, model:
     checkpoint.set_weights(later, checkpoint.weights(model))
     with torch.inference_mode():
         assert torch.equal(later.eval().item_vectors(), model.item_vectors())
+
+
+def test_a_users_id_is_not_read_even_where_it_is_a_feature(dataset: Dataset) -> None:
+    """The columns read are those of the other categorical feature, the store."""
+    schema = dataset.schema
+    named = [feature.model_copy(update={"is_id": feature.name == "age_group"}) for feature in schema.user_features]
+    known = replace(dataset, schema=schema.model_copy(update={"user_features": named}))
+    model = build_model(known, TrainSection(retrieval=OPTIONS), dataset.splits.end_ms)
+    assert isinstance(model, TwoTower)
+    assert model.columns == [1]
+    assert [table.num_embeddings for table in model.fields] == [schema.context_features[0].size]
