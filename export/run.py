@@ -232,10 +232,21 @@ def _not_worse(metrics: dict[str, dict[str, float]], active: Manifest | None) ->
     ]
 
 
+def _users_by_id(dataset: Dataset) -> str:
+    """Who erases a user must know where they are."""
+    if any(feature.is_id for feature in dataset.schema.categorical("user")):
+        return (
+            "Users are known by id: the ids of those in the training data stand in the manifest's schema, and the "
+            "ranker has a row for each. Erasing a user from the feature store makes them unknown to this bundle; the "
+            "row itself goes with the next training."
+        )
+    return "No model knows a user by id; a user is their history and features, and a new user is served the same way."
+
+
 def _notes(dataset: Dataset, trained: Trained) -> str:
     lines = [
         f"Users: {dataset.num_users:,}. Interactions: {len(dataset.interactions):,}.",
-        "The ranker knows no user by id; a user is their history and features, and a new user is served the same way.",
+        _users_by_id(dataset),
     ]
     ranked, plain = (trained.figures.get(name) for name in ("ndcg@10", "retrieval_ndcg@10"))
     if ranked is not None and plain is not None:

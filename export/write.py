@@ -32,6 +32,8 @@ from models.contract.schema import Schema
 from models.contract.verify import hash_line, sha256_file
 from models.contract.versions import bundle_version, sync_folder
 
+FOR_TRAINING = ("edges.npy", "multi", "text", "vectors")  # of the prepared items: nothing that serves reads them
+
 
 @dataclass(frozen=True, slots=True)
 class RankingContent:
@@ -105,7 +107,7 @@ def write_bundle(
 
 
 def _write_files(folder: Path, content: BundleContent) -> None:
-    shutil.copytree(content.items_folder, folder / layout.ITEMS)
+    shutil.copytree(content.items_folder, folder / layout.ITEMS, ignore=shutil.ignore_patterns(*FOR_TRAINING))
     arrays: dict[str, NDArray[Any]] = {
         layout.ITEM_VECTORS: content.item_vectors,
         layout.NEIGHBOURS: content.neighbours,

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="the same as docs/models.md has it")
     options = parser.parse_args()
     if options.markdown:
-        print(markdown_table(table.row, read_results()), end="")
+        print(markdown_table(table, table.row, read_results()), end="")
         return
     console = Console()
     rows = [row for row in table.row if not options.only or any(row.name.startswith(name) for name in options.only)]
@@ -43,7 +43,7 @@ def main() -> None:
         _run_all(table, rows, options, console)
         for gain in write_gains(table, options.work.absolute()):
             console.print("{data} {mode}: {model} over {against}, {metric}".format(**gain), gain["relative"])
-    console.print(results_table(rows, read_results()))
+    console.print(results_table(table, rows, read_results()))
 
 
 def _run_all(table: Table, rows: list[Row], options: argparse.Namespace, console: Console) -> None:
@@ -54,8 +54,7 @@ def _run_all(table: Table, rows: list[Row], options: argparse.Namespace, console
     for number, (row, seed) in enumerate(runs):
         console.rule(f"{row.name}, seed {seed}: run {number + 1} of {len(runs)}, {_left(began, number, len(runs))}")
         try:
-            protocol = table.data[row.data].protocol
-            merge_results(run_row(row, seed, sections[row.data], work, protocol, options.threads))
+            merge_results(run_row(row, seed, sections[row.data], work, table.data[row.data], options.threads))
         except subprocess.CalledProcessError as error:
             console.print(f"[red]{row.name}, seed {seed}: `shortlist {error.cmd[3]}` failed; see above[/red]")
 

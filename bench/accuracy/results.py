@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import orjson
 from rich import box
 from rich.table import Table as RichTable
 
-from bench.accuracy.rows import FOLDER, Row
+from bench.accuracy.rows import FOLDER, Row, Table, protocol
 
 RESULTS = FOLDER / "results.json"
 COLUMNS = ("data", "model", "metric", "mean", "interval", "published", "seeds", "train s")
-_IDENTITY = ("data", "model", "metric", "seed")
+_IDENTITY = ("data", "protocol", "model", "metric", "seed")
 
 
 def read_results(path: Path = RESULTS) -> list[dict[str, Any]]:
@@ -29,34 +30,34 @@ def merge_results(entries: list[dict[str, Any]], path: Path = RESULTS) -> None:
     path.write_bytes(orjson.dumps(ordered, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
-def results_table(rows: list[Row], entries: list[dict[str, Any]]) -> RichTable:
+def results_table(table: Table, rows: list[Row], entries: list[dict[str, Any]]) -> RichTable:
     """For a terminal."""
     left, right = COLUMNS[:3], COLUMNS[3:]
-    table = RichTable(*left, box=box.SIMPLE_HEAD)
+    shown = RichTable(*left, box=box.SIMPLE_HEAD)
     for name in right:
-        table.add_column(name, justify="right")
-    for cells in _cells(rows, entries):
-        table.add_row(*cells)
-    return table
+        shown.add_column(name, justify="right")
+    for cells in _cells(table, rows, entries):
+        shown.add_row(*cells)
+    return shown
 
 
-def markdown_table(rows: list[Row], entries: list[dict[str, Any]]) -> str:
+def markdown_table(table: Table, rows: list[Row], entries: list[dict[str, Any]]) -> str:
     """For docs/models.md."""
-    lines = [list(COLUMNS), ["---"] * len(COLUMNS), *_cells(rows, entries)]
+    lines = [list(COLUMNS), ["---"] * len(COLUMNS), *_cells(table, rows, entries)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _cells(rows: list[Row], entries: list[dict[str, Any]]) -> Iterator[list[str]]:
+def _cells(table: Table, rows: list[Row], entries: list[dict[str, Any]]) -> Iterator[list[str]]:
     """The mean over seeds of every row and metric beside what others have published."""
     by_metric: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for entry in entries:
-        by_metric[entry["data"], entry["model"], entry["metric"]].append(entry)
+        by_metric[entry["protocol"], entry["model"], entry["metric"]].append(entry)
     for row in rows:
-        for metric in row.metrics:
-            found = by_metric[row.data, row.model, metric]
-            published = row.published.get(metric)
+        for mode, metric in product(row.modes, row.metrics):
+            found = by_metric[protocol(table.data[row.data], row, mode), row.model, metric]
+            published = row.level(mode, metric)
             yield [
-                row.data,
+                row.data if len(row.modes) == 1 else f"{row.data}, {mode} items",
                 row.model,
                 metric,
                 f"{_mean(found, 'value'):.4f}" if found else "-",

@@ -25,29 +25,43 @@ class DataSet(Section):
     movielens: Literal["leave-last-out", "random", "time"] | None = None
 
 
+Mode = Literal["all", "new", "labelled"]
+
+
 class Row(Section):
     """name: of the file <name>.toml with the [train] sections.  system: of the evaluation's report.
 
-    published: figures of others by metric, under the same protocol.  against: rows to compare with user by user.
+    modes: parts of the report: targets that the user never took before, all targets, or the rows of a labelled table.
+    published: figures of others by metric, under the same protocol; published_all: in mode `all`.  against: rows to
+    compare with user by user.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")]
     model: str
     system: str
-    mode: Literal["all", "new", "labelled"] = "new"
+    modes: list[Mode] = Field(default=["new"], min_length=1)
     metrics: list[str]
     seeds: list[int] = Field(min_length=1)
     published: dict[str, float] = Field(default={})
+    published_all: dict[str, float] = Field(default={})
     against: list[str] = Field(default=[])
 
     @property
     def data(self) -> str:
         return self.name.split("/")[0]
 
+    def level(self, mode: Mode, metric: str) -> float | None:
+        return (self.published_all if mode == "all" else self.published).get(metric)
+
 
 class Table(Section):
     data: dict[str, DataSet]
     row: list[Row]
+
+
+def protocol(data_set: DataSet, row: Row, mode: Mode) -> str:
+    """As results.json names it: where a row is measured on several kinds of targets, it says on which."""
+    return data_set.protocol if len(row.modes) == 1 else f"{data_set.protocol}; {mode} items"
 
 
 def read_table() -> Table:

@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
-from bench.accuracy.rows import METRICS, Row, configuration
+from bench.accuracy.rows import METRICS, DataSet, Mode, Row, configuration, protocol
 
 
-def run_row(row: Row, seed: int, sections: str, work: Path, protocol: str, threads: int) -> list[dict[str, Any]]:
+def run_row(row: Row, seed: int, sections: str, work: Path, data_set: DataSet, threads: int) -> list[dict[str, Any]]:
     """The row's entries for results.json; remembered in `work`, so that a finished run is not run again.
 
     sections: of the configuration, about the data. Raises CalledProcessError when a command fails.
@@ -22,7 +22,7 @@ def run_row(row: Row, seed: int, sections: str, work: Path, protocol: str, threa
     config = folder / "shortlist.toml"
     text = configuration(row, seed, sections)
     done = folder / "results.json"
-    key = sha256(f"{text}{row.model_dump_json()}{protocol}".encode()).hexdigest()
+    key = sha256(f"{text}{row.model_dump_json()}{data_set.protocol}".encode()).hexdigest()
     if done.exists():
         stored = orjson.loads(done.read_bytes())
         if stored["key"] == key:
@@ -35,7 +35,11 @@ def run_row(row: Row, seed: int, sections: str, work: Path, protocol: str, threa
     _run("evaluate", *place)
     (folder / "train_s").unlink()
     report = orjson.loads((folder / "data" / "evaluation" / "report.json").read_bytes())
-    entries = [_entry(row, seed, metric, report, protocol, train_s) for metric in row.metrics]
+    entries = [
+        _entry(row, seed, metric, _interval(row, mode, metric, report), protocol(data_set, row, mode), train_s)
+        for mode in row.modes
+        for metric in row.metrics
+    ]
     done.write_bytes(orjson.dumps({"key": key, "entries": entries}, option=orjson.OPT_INDENT_2))
     return entries
 
@@ -53,8 +57,7 @@ def _run(*arguments: str) -> float:
     return time.perf_counter() - began
 
 
-def _entry(row: Row, seed: int, metric: str, report: dict[str, Any], protocol: str, train_s: float) -> dict[str, Any]:
-    found = _interval(row, metric, report)
+def _entry(row: Row, seed: int, metric: str, found: dict[str, float], protocol: str, train_s: float) -> dict[str, Any]:
     return {
         "data": row.data,
         "protocol": protocol,
@@ -68,10 +71,10 @@ def _entry(row: Row, seed: int, metric: str, report: dict[str, Any], protocol: s
     }
 
 
-def _interval(row: Row, metric: str, report: dict[str, Any]) -> dict[str, float]:
-    if row.mode == "labelled":
+def _interval(row: Row, mode: Mode, metric: str, report: dict[str, Any]) -> dict[str, float]:
+    if mode == "labelled":
         labelled: dict[str, float] = report["labelled"][metric]
         return labelled
-    section = next(s for s in report["sections"] if (s["unit"], s["mode"]) == ("window", row.mode))
+    section = next(s for s in report["sections"] if (s["unit"], s["mode"]) == ("window", mode))
     interval: dict[str, float] = section["systems"][row.system]["metrics"][METRICS[metric]]
     return interval

@@ -121,4 +121,5 @@ def test_a_ranker_that_learned_from_interactions_serves_without_cross_features(
     engine = exported(dataset, options, tmp_path)
     assert engine.bundle.manifest.ranking is not None
     assert engine.bundle.manifest.ranking.cross_features == []
+    assert "Users are known by id" in (engine.bundle.path / "model_card.md").read_text("utf-8")
     assert ask(engine, history=["i000", "i012"], k=5)["served_by"] == "ranking"

@@ -28,7 +28,7 @@ def test_every_row_has_a_valid_configuration(row: Row, tmp_path: Path) -> None:
     config = load_config(path)
     assert config.train.seed == 7
     assert row.data in TABLE.data
-    assert set(row.metrics) <= set(METRICS) or row.mode == "labelled"
+    assert set(row.metrics) <= set(METRICS) or row.modes == ["labelled"]
 
 
 def test_every_configuration_is_a_row() -> None:
@@ -49,7 +49,8 @@ def test_the_table_shows_the_mean_over_seeds_beside_what_was_published() -> None
     row = Row(name="ml-100k/ease", model="EASE", system="user_vector", metrics=["ndcg@10"], seeds=[0, 1],
               published={"ndcg@10": 0.0676})  # fmt: skip
     console = Console(record=True, width=140)
-    console.print(results_table([row], [entry(value=0.07), entry(seed=1, value=0.08)]))
+    entries = [entry(protocol=TABLE.data["ml-100k"].protocol, value=0.07 + seed / 100, seed=seed) for seed in (0, 1)]
+    console.print(results_table(TABLE, [row], entries))
     line = next(line for line in console.export_text().splitlines() if "EASE" in line)
     assert line.split() == ["ml-100k", "EASE", "ndcg@10", "0.0750", "0.0600", "to", "0.0800", "0.0676", "2", "3"]
 
@@ -59,7 +60,7 @@ def test_the_document_has_the_table_of_the_results() -> None:
     _, _, after = text.partition("<!-- accuracy: python -m bench.accuracy --markdown -->\n")
     table, end, _ = after.partition("<!-- end -->")
     assert end
-    assert table == markdown_table(TABLE.row, read_results())
+    assert table == markdown_table(TABLE, TABLE.row, read_results())
 
 
 def test_the_demo_needs_no_folder_of_the_user() -> None:

@@ -107,6 +107,15 @@ def test_content_that_does_not_fit_together_leaves_no_bundle(tmp_path: Path, con
     assert os.listdir(tmp_path / "bundles") == []
 
 
+def test_what_only_training_reads_stays_out(tmp_path: Path, content: BundleContent) -> None:
+    (content.items_folder / "text").mkdir()
+    for name in ("edges.npy", "text/description.data.npy"):
+        np.save(content.items_folder / name, np.zeros(3))
+    path = write_bundle(tmp_path / "bundles", content, CREATED)
+    assert not {"items/edges.npy", "items/text/description.data.npy"} & open_bundle(path).manifest.files.keys()
+    assert (path / "items" / "hashes.npy").exists()
+
+
 def test_an_array_of_objects_is_not_written(tmp_path: Path, content: BundleContent) -> None:
     wrong = replace(content, item_tables={"affinity": np.array([{}], dtype=object)})
     with pytest.raises(ValueError, match="Object arrays cannot be saved"):
