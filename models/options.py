@@ -93,14 +93,16 @@ class BprOptions(GradientOptions):
 
 class LightGcnOptions(GradientOptions):
     model: Literal["lightgcn"]
+    history_length: int = Field(default=200, ge=1, le=4096, description="newest interactions that the user tower reads")
     layers: int = Field(default=3, ge=1, le=8, description="propagations over the graph")
-    user_ids: bool = Field(
-        default=False, description="users have a vector of their own in training, as in the paper; serving goes without"
+    loss: Literal["bpr", "sampled_softmax"] = Field(
+        default="sampled_softmax", description="bpr is the loss of the paper; it learns from one negative at a time"
     )
-    loss: Literal["bpr", "sampled_softmax"] = "bpr"
-    temperature: float = Field(default=0.2, gt=0, le=10, description="of the sampled softmax, on unit vectors")
-    negatives: int = Field(default=1, ge=1, description="sampled items: an interaction (bpr), a step (sampled_softmax)")
-    l2: float = Field(default=1e-4, ge=0, description="of the first vectors in a batch")
+    negatives: int = Field(default=512, ge=1, description="sampled_softmax: items a step; bpr has one an interaction")
+    l2: float = Field(default=0.0, ge=0, description="of the first vectors in a batch; 1e-4 in the paper, for bpr")
+    batch_size: int = Field(default=16384, ge=1, description="interactions a step, each of which takes the whole graph")
+    learning_rate: float = Field(default=1.3e-3, gt=0, le=1)
+    max_steps: int = Field(default=300, ge=1, description="budget of the retrieval model")
     edge_weight: float = Field(
         default=1.0, ge=0, le=100, description="of social and item-item edges beside interactions"
     )

@@ -53,7 +53,6 @@ def edges_softmax(
     items: NDArray[np.int64],
     negatives: NDArray[np.int64],
     positives: Positives,
-    temperature: float = 1.0,
 ) -> Tensor:
     """Softmax cross-entropy of each edge's item against shared, uniformly drawn negatives (Wu et al. 2022).
 
@@ -61,7 +60,7 @@ def edges_softmax(
     is an item of the user is masked. The sum over negatives is the same for all edges of a user and made once.
     """
     distinct_users, row = np.unique(users, return_inverse=True)
-    vectors = user_vectors[torch.from_numpy(distinct_users)] / temperature
+    vectors = user_vectors[torch.from_numpy(distinct_users)]
     logits = vectors @ item_vectors[torch.from_numpy(negatives)].T  # [distinct users, n]
     known = torch.from_numpy(accidental_positives(distinct_users, negatives, positives))
     others = logits.masked_fill(known, -1e4).logsumexp(1)

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from models import checkpoint
 from models.data.dataset import Dataset
@@ -18,6 +17,8 @@ from models.retrieval.pairs import interaction_pairs
 from models.run_log import RunLog
 from models.sampling import Proposal, negatives
 
+SCALES = [2.0 ** (power / 2) for power in range(21)]  # 1 to 1024
+
 
 def build(dataset: Dataset, options: LightGcnOptions, until_ms: int, seed: int) -> LightGcn:
     """An untrained model over the graph of what happened before until_ms."""
@@ -29,23 +30,37 @@ def build(dataset: Dataset, options: LightGcnOptions, until_ms: int, seed: int) 
 
 
 def config(options: LightGcnOptions) -> LightGcnConfig:
-    cosine = options.loss == "sampled_softmax"
-    return LightGcnConfig(options.dim, options.layers, options.history_length, options.edge_weight, cosine)
+    return LightGcnConfig(options.dim, options.layers, options.history_length, options.edge_weight)
 
 
 def fit(dataset: Dataset, options: LightGcnOptions, run: Fit, log: RunLog) -> LightGcn:
     """The model with the weights that validated best, in evaluation mode."""
     edges = EdgeBatches(interaction_pairs(dataset, run.until_ms), options.batch_size, run.seed)
     model = build(dataset, options, run.until_ms, run.seed)
-    if run.weights is not None:
+    task = LightGcnTask(model, edges, options)
+    if run.weights is None:
+        start(model, task)
+    else:
         checkpoint.set_weights(model, run.weights)
-    fit_steps(model, LightGcnTask(model, edges, options), options, run, log)
+    fit_steps(model, task, options, run, log)
     return model
 
 
+def start(model: LightGcn, task: "LightGcnTask") -> None:
+    """First vectors from the graph, of the length at which the first batch loses least: scores are sums of products
+    whose size depends on the degrees, so no fixed length suits every graph."""
+    model.start_from_spectrum()
+    losses = []
+    with torch.no_grad():
+        for scale in SCALES:
+            model.scale.fill_(scale)
+            losses.append(float(task.loss(0, 0, np.random.default_rng(0))))
+        model.scale.fill_(SCALES[int(np.argmin(losses))])
+
+
 class LightGcnTask:
-    """bpr: each edge against items of its own, inner products.  sampled_softmax: against items that the step shares,
-    cosines. Negatives are drawn uniformly and are none of the user's items."""
+    """bpr: each edge against an item of its own.  sampled_softmax: against items that the step shares. Negatives are
+    drawn uniformly and are none of the user's items."""
 
     def __init__(self, model: LightGcn, edges: EdgeBatches, options: LightGcnOptions) -> None:
         self._model, self._edges, self._options = model, edges, options
@@ -59,21 +74,13 @@ class LightGcnTask:
         positives, options = self._edges.positives, self._options
         user_vectors, item_vectors, _ = self._model.propagate()
         if options.loss == "bpr":
-            others = negatives(users, options.negatives, self._taken, positives, rng)
+            others = negatives(users, 1, self._taken, positives, rng)
             vectors = user_vectors[users]
             own = (vectors * item_vectors[items]).sum(-1)  # [b]
             loss = bpr(own, (item_vectors[others] @ vectors.unsqueeze(2)).squeeze(2))
         else:
             others = self._edges.draw_items(options.negatives, rng)
-            loss = edges_softmax(
-                F.normalize(user_vectors, dim=-1),
-                F.normalize(item_vectors, dim=-1),
-                users,
-                items,
-                others,
-                positives,
-                options.temperature,
-            )
+            loss = edges_softmax(user_vectors, item_vectors, users, items, others, positives)
         return loss + options.l2 * self._squared_length(users, items, others)
 
     def _squared_length(self, users: NDArray[np.int64], items: NDArray[np.int64], others: NDArray[np.int64]) -> Tensor:

@@ -97,11 +97,11 @@ def test_only_items_that_someone_has_are_drawn() -> None:
 
 def test_the_softmax_of_an_edge_leaves_out_what_else_the_user_has() -> None:
     """User 0 has items 0 and 1: against the drawn 1, 2, 2 item 0 meets item 2 twice. User 2 has 1 and 2: meets none."""
-    scores = np.array([[1.0, 5.0, 0.5], [0, 0, 0], [0.3, 0.2, 0.1]])
+    scores = 2 * np.array([[1.0, 5.0, 0.5], [0, 0, 0], [0.3, 0.2, 0.1]])
     positives = Positives.of(USERS, ITEMS, 3, 3)
     loss = edges_softmax(
         torch.from_numpy(scores), torch.eye(3).double(), np.array([0, 2]), np.array([0, 1]), np.array([1, 2, 2]),
-        positives, temperature=0.5,
+        positives,
     )  # fmt: skip
     of_user_0 = -np.log(np.exp(2.0) / (np.exp(2.0) + 2 * np.exp(1.0)))
     np.testing.assert_allclose(loss.item(), of_user_0 / 2, rtol=1e-6)

@@ -17,7 +17,7 @@ from models.options import LightGcnOptions
 from models.retrieval.edge_batches import EdgeBatches
 from models.retrieval.graph import Graph
 from models.retrieval.lightgcn import LightGcn, LightGcnConfig
-from models.retrieval.lightgcn_training import LightGcnTask, build, fit
+from models.retrieval.lightgcn_training import LightGcnTask, build, fit, start
 from models.retrieval.pairs import interaction_pairs
 from models.retrieval.train import RECIPES
 from models.run_log import Silent
@@ -46,9 +46,9 @@ def histories(rows: list[list[int]], length: int = 4) -> tuple[torch.Tensor, tor
 
 
 def test_one_layer_by_hand() -> None:
-    """Vectors of one number: users 1, 2, 4 and items 8, 16, 32; the final vector is the mean of two layers."""
+    """Users 1, 2, 4 and items 8, 16, 32, which are twice the weights; the final vector is the mean of two layers."""
     model = LightGcn(Graph.of(PAIRS, 3, 3, NO_EDGES, NO_EDGES), LightGcnConfig(dim=1, layers=1))
-    weights = {"users.weight": [[1.0], [2.0], [4.0]], "items.weight": [[8.0], [16.0], [32.0]]}
+    weights = {"users.weight": [[0.5], [1.0], [2.0]], "items.weight": [[4.0], [8.0], [16.0]], "scale": 2.0}
     checkpoint.set_weights(model, {name: np.array(rows, np.float32) for name, rows in weights.items()})
     root2, root3, root6 = 2**0.5, 3**0.5, 6**0.5
     users = [(1 + 8 / root2 + 16 / root6) / 2, (2 + 16 / root3) / 2, (4 + 16 / root6 + 32 / root2) / 2]
@@ -72,21 +72,12 @@ def test_propagation_is_that_of_dense_matrices(layers: int) -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-@pytest.mark.parametrize("cosine", [False, True])
-def test_the_served_vector_is_the_trained_one_without_the_users_own_part(layers: int, cosine: bool) -> None:
+def test_the_served_vector_is_the_trained_one_without_the_users_own_part(layers: int) -> None:
     """Also where an item comes twice, and in whatever order the history is."""
-    model = random_model(LightGcnConfig(6, layers, 4, cosine=cosine))
-    expected = (model.propagate().users - model.users.weight / (layers + 1)).detach()
-    if cosine:
-        expected = expected / expected.norm(dim=-1, keepdim=True)
+    model = random_model(LightGcnConfig(6, layers, 4))
+    expected = (model.known_user_vectors() - model.users.weight / (layers + 1)).detach()
     for rows in ([[0, 1], [1], [1, 2]], [[1, 0, 0, 1], [1, 1], [2, 1, 2]]):
         torch.testing.assert_close(model(*histories(rows)), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_vectors_have_length_one_where_training_compares_directions() -> None:
-    plain, unit = (random_model(LightGcnConfig(6, cosine=cosine)) for cosine in (False, True))
-    for one, other in ((plain.item_vectors(), unit.item_vectors()), (plain.final_users, unit.final_users)):
-        torch.testing.assert_close(other, one / one.norm(dim=-1, keepdim=True))
 
 
 def test_a_user_without_history_is_the_mean_of_those_with_one() -> None:
@@ -114,6 +105,42 @@ def test_tables_follow_the_weights_and_the_graph() -> None:
     torch.testing.assert_close(late.eval().history_rows, late.propagate().sent)
 
 
+def test_training_starts_from_the_leading_singular_vectors() -> None:
+    """Of the normalised edges, all of one weight; the rest of a vector longer than the catalogue is zero, and so is an
+    item that nobody has. Users start as the sum over their items."""
+    rng = np.random.default_rng(0)
+    alike = np.arange(50)[:, None] % 4 == np.arange(20) % 4  # four communities: four directions stand out
+    taken = rng.random((50, 20)) < np.where(alike, 0.8, 0.03)
+    taken[:, 7] = False
+    for dim in (4, 30):
+        model = LightGcn(Graph.of(np.nonzero(taken), 50, 20, NO_EDGES, NO_EDGES), LightGcnConfig(dim))
+        model.start_from_spectrum()
+        table = model.items.weight.detach().double().numpy()
+        assert not model.users.weight.any()
+        np.testing.assert_allclose(table[7], 0, atol=1e-6)
+        if dim == 4:
+            scale = np.sqrt(np.maximum(taken.sum(1, keepdims=True), 1) * np.maximum(taken.sum(0, keepdims=True), 1))
+            leading = np.linalg.svd(taken / scale)[2][:4]
+            np.testing.assert_allclose(table @ table.T, 20 * 0.1**2 * leading.T @ leading, atol=1e-4)
+        else:
+            np.testing.assert_allclose(table[:, 20:], 0)
+
+
+def test_the_first_scale_is_the_one_that_loses_least() -> None:
+    dataset, options = planted(0), LightGcnOptions(model="lightgcn", dim=8)
+    model = build(dataset, options, SPLIT_MS, 0)
+    task = LightGcnTask(model, EdgeBatches(interaction_pairs(dataset, SPLIT_MS), 10**6, 0), options)
+    start(model, task)
+    chosen = model.scale.item()
+
+    def loss_at(scale: float) -> float:
+        with torch.no_grad():
+            model.scale.fill_(scale)
+            return task.loss(0, 0, np.random.default_rng(0)).item()
+
+    assert loss_at(chosen) < min(loss_at(chosen / 2**0.5), loss_at(chosen * 2**0.5))
+
+
 def planted(hidden_users: int, hidden_items: int = 0, seed: int = 0) -> Dataset:
     """Users and items of two communities, by turns; everybody takes 8 items of their own.
 
@@ -139,7 +166,7 @@ def inside(count: int, rng: np.random.Generator) -> np.ndarray:
 
 def trained(dataset: Dataset, folder: Path, **options: object) -> LightGcn:
     made = LightGcnOptions.model_validate(
-        {"model": "lightgcn", "dim": 16, "batch_size": 128, "learning_rate": 0.05, "max_steps": 30} | options
+        {"model": "lightgcn", "dim": 16, "batch_size": 128, "learning_rate": 0.01, "max_steps": 20} | options
     )
     recipe = RECIPES["lightgcn"]
     model = recipe.fit(dataset, made, Fit("retrieval", "key", 0, SPLIT_MS, folder / "checkpoint.npz"), Silent())
@@ -157,7 +184,7 @@ def share_of_own(vectors: torch.Tensor, items: torch.Tensor, users: np.ndarray) 
 def test_training_finds_the_communities(loss: str, tmp_path: Path) -> None:
     """From the history alone, as it is served; users beyond the training too."""
     dataset = replace(planted(0), social_edges=NO_EDGES, item_edges=NO_EDGES)
-    model = trained(dataset, tmp_path, loss=loss, negatives=1 if loss == "bpr" else 16)
+    model = trained(dataset, tmp_path, loss=loss)
     rng = np.random.default_rng(9)
     rows = [rng.choice(np.arange(user % 2, 40, 2), 3).tolist() for user in range(20)]
     assert share_of_own(model(*histories(rows)), model.item_vectors(), np.arange(20)) > 0.95
@@ -214,7 +241,7 @@ def test_two_runs_are_the_same(tmp_path: Path) -> None:
 def test_the_l2_of_a_batch_is_of_its_first_vectors() -> None:
     """One pair against one item: loss with l2 - loss without = l2 / 2 * (|e_u|^2 + |e_i|^2 + |e_j|^2)."""
     dataset = tiny_dataset([(0, 0)], 1, 2)
-    plain, heavy = (LightGcnOptions(model="lightgcn", dim=4, l2=l2) for l2 in (0.0, 3.0))
+    plain, heavy = (LightGcnOptions(model="lightgcn", loss="bpr", dim=4, l2=l2) for l2 in (0.0, 3.0))
     model = build(dataset, plain, SPLIT_MS, 0)
     losses = [task_loss(dataset, model, options) for options in (plain, heavy)]
     squares = (model.users.weight**2).sum() + (model.items.weight**2).sum()
