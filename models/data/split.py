@@ -8,6 +8,7 @@ import ibis
 import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
+from models.contract.state import MIN_TIME_MS
 from models.data.config import SplitSection
 from models.data.dataset import PARTS, Splits
 from models.data.errors import BadRowsError
@@ -31,7 +32,8 @@ def split(connection: Backend, interactions: ir.Table, section: SplitSection) ->
         move = _leave_last_out if section.kind == "leave-last-out" else _random
         interactions = connection.create_table("moved", move(interactions, section), temp=True)
         first_ms, _ = _time_range(connection, interactions)
-        test = max(last_ms, DAY_MS - first_ms)  # the data still end where they did, unless a time would be negative
+        # the data still end where they did, unless a time would be before what a user's state can hold
+        test = max(last_ms, MIN_TIME_MS + 1 - first_ms)
         interactions = interactions.mutate(time_ms=interactions.time_ms + test)
         valid = test - DAY_MS
         ranker = valid - section.num_ranker_windows * DAY_MS

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import LOG, Prepare, Shop
 
+from models.contract.state import MIN_TIME_MS
 from models.data.dataset import Dataset, Splits
 from models.data.errors import BadRowsError, DatasetError, SourceError
 from models.data.prepare import prepare_dataset
@@ -159,15 +160,15 @@ def test_leave_last_out_draws_among_equal_times(shop: Shop, prepared: Prepare) -
 
 
 def test_positions_instead_of_times(shop: Shop, prepared: Prepare) -> None:
-    """Places 1 to 6: the first time is a day after 1970 began, since no time may be negative."""
+    """Places 1 to 6: the first time is the first that a state can hold."""
     log = [LOG[0], *(f"u,i{place},{place}" for place in (3, 1, 2, 6, 5, 4))]
     toml = 'time_unit = "position"\n[split]\nkind = "leave-last-out"\n[limits]\nmin_users = 0\n'
     dataset = prepared(shop(log, toml))
-    assert dataset.splits.test_start_ms == 4 * DAY_MS + 2
+    assert dataset.splits.test_start_ms == 4 * DAY_MS + 3
     rest = -3 * DAY_MS
     times = [rest - 2, rest - 1, rest, -2 * DAY_MS, -DAY_MS, 0]
     assert moments(dataset) == {"u": [(f"i{place}", time) for place, time in enumerate(times, 1)]}
-    assert dataset.interactions.time_ms[0] == DAY_MS
+    assert dataset.interactions.time_ms[0] == MIN_TIME_MS + 1
 
 
 def test_a_position_is_a_whole_number(shop: Shop, prepared: Prepare) -> None:
@@ -194,7 +195,7 @@ def test_random_split_has_one_time_a_part_and_reads_none(shop: Shop, prepared: P
     dataset = prepared(shop(log, '[split]\nkind = "random"\n'))
     test = dataset.splits.test_start_ms
     assert dataset.splits == Splits(test - DAY_MS, test - DAY_MS, test, test + DAY_MS, "random")
-    assert dataset.interactions.time_ms.min() == DAY_MS
+    assert dataset.interactions.time_ms.min() == MIN_TIME_MS + 1
     times = [np.unique(dataset.interactions_of(part).time_ms) - test for part in ("train", "validation", "test")]
     assert [found.tolist() for found in times] == [[-2 * DAY_MS], [-DAY_MS], [0]]
 
