@@ -26,7 +26,7 @@ from models.data.report import Report
 
 __all__ = ["FORMAT_VERSION", "PARTS", "Dataset", "Interactions", "Splits", "load_dataset"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 PARTS = ("train", "validation", "test")
 Part = Literal["train", "validation", "test"]
 SplitKind = Literal["time", "leave-last-out", "random"]
