@@ -1,6 +1,10 @@
 """A graph convolutional network with features and weights (Kipf and Welling 2017) on the graph of users and items.
 
-    H = ReLU(Â X W0 + b0),  Z = Â H W1 + b1,  Â the normalised edges with a loop at every node
+    H = ReLU(Â X W0 + b0),  Z = Â H W1 + b1,  Â = I + D^-1/2 A D^-1/2
+
+This Â is the paper's equation 7. Its renormalised form, where a node is one among its neighbours, leaves next to
+nothing of an item that a hundred users have: two convolutions then bring a user the features of other users, but
+not of the user's own items. With two layers there is nothing to renormalise for.
 
 X are the features of users and items, and for items their ids too unless they are left out; a user has no id, so a new
 one is a node like any other. Friends and similar items are further relations beside Â, each normalised by its own
@@ -15,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.contract.features import USER_NUMERIC
-from models.retrieval.graph import Graph, Relation
+from models.retrieval.graph import Graph
 from models.retrieval.propagating import PropagatingModel, sum_of_distinct
 
 INIT_STD = 0.1
@@ -69,7 +73,7 @@ class Gcn(PropagatingModel):
     def __init__(
         self, graph: Graph, users: NodeFeatures, items: NodeFeatures, config: GcnConfig, item_ids: bool = True
     ) -> None:
-        """graph: with self-loops.  item_ids: False where features alone are to carry an item."""
+        """item_ids: False where features alone are to carry an item."""
         super().__init__()
         self.graph, self.config = graph, config
         self.history_length = config.history_length
@@ -128,13 +132,13 @@ class Gcn(PropagatingModel):
         `user_features`. Of the numbers, those that change with the moment are left out.
         """
         summed, count = sum_of_distinct(history, self.history_rows)
-        scale = (count + 1).rsqrt()
+        scale = count.clamp(min=1).rsqrt()
         first, second = scale * summed[:, : self.config.hidden], scale * summed[:, self.config.hidden :]
         if user_categorical is not None and user_numeric is not None:
             codes = [user_categorical[:, n : n + 1] for n in range(len(self.user_weights.tables))]
-            first = first + scale**2 * self.user_weights(codes, user_numeric[:, len(USER_NUMERIC) :])
+            first = first + self.user_weights(codes, user_numeric[:, len(USER_NUMERIC) :])
         own = F.relu(first + self.first_bias) @ self.second.weight.T
-        vectors: Tensor = second + scale**2 * own + self.second.bias
+        vectors: Tensor = second + own + self.second.bias
         return vectors
 
     def item_vectors(self) -> Tensor:
@@ -165,15 +169,10 @@ class Gcn(PropagatingModel):
 
     def _convolve(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         graph = self.graph
-        from_items = _with_loop(graph.to_users, user) + graph.to_users(item)
-        from_users = _with_loop(graph.to_items, item) + graph.to_items(user)
+        from_items = user + graph.to_users(item)
+        from_users = item + graph.to_items(user)
         if graph.social is not None:
             from_items = from_items + self.config.edge_weight * graph.social(user)
         if graph.similar is not None:
             from_users = from_users + self.config.edge_weight * graph.similar(item)
         return from_items, from_users
-
-
-def _with_loop(relation: Relation, rows: Tensor) -> Tensor:
-    """What each row's edge with itself brings: its weight is 1 / degree."""
-    return relation.row_scale**2 * rows

@@ -29,7 +29,7 @@ def build(dataset: Dataset, options: GcnOptions, until_ms: int, seed: int) -> Gc
     past = dataset.interactions.before(until_ms)
     pairs = past.user_index, past.item_index
     edges = dataset.social_edges, dataset.item_edges
-    graph = Graph.of(pairs, dataset.num_users, dataset.num_items, *edges, self_loops=True)
+    graph = Graph.of(pairs, dataset.num_users, dataset.num_items, *edges)
     config = GcnConfig(options.dim, options.hidden, options.history_length, options.dropout, options.edge_weight)
     torch.manual_seed(seed)
     return Gcn(graph, users, items, config, options.item_ids)

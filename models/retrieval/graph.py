@@ -65,12 +65,10 @@ class Relation:
         columns: NDArray[np.integer],
         num_rows: int,
         num_columns: int,
-        self_loops: bool = False,
     ) -> "Relation":
         """Edges counted once each, however often they are given.  rows, columns: int [E].
 
-        self_loops: degrees count an edge of each node with itself, which is itself left to the caller: its weight is
-        the scale squared. Raises ValueError for an index out of range.
+        Raises ValueError for an index out of range.
         """
         for name, given, limit in (("rows", rows, num_rows), ("columns", columns, num_columns)):
             if len(given) and not 0 <= int(given.min()) <= int(given.max()) < limit:
@@ -82,16 +80,16 @@ class Relation:
         return cls(
             _Neighbours.of(one, other, num_rows),
             _Neighbours.of(other, one, num_columns),
-            _scale(one, num_rows, self_loops),
-            _scale(other, num_columns, self_loops),
+            _scale(one, num_rows),
+            _scale(other, num_columns),
         )
 
     @classmethod
-    def among(cls, edges: NDArray[np.integer], num_nodes: int, self_loops: bool = False) -> "Relation":
+    def among(cls, edges: NDArray[np.integer], num_nodes: int) -> "Relation":
         """Edges int [E, 2] among nodes of one kind, taken in both directions; one from a node to itself is dropped."""
         edges = edges[edges[:, 0] != edges[:, 1]]
         both = np.concatenate([edges, edges[:, ::-1]])
-        return cls.between(both[:, 0], both[:, 1], num_nodes, num_nodes, self_loops)
+        return cls.between(both[:, 0], both[:, 1], num_nodes, num_nodes)
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """From columns to rows: vectors float32 [C, d] -> [R, d]."""
@@ -129,12 +127,11 @@ class Graph(NamedTuple):
         num_items: int,
         social_edges: NDArray[np.integer],
         item_edges: NDArray[np.integer],
-        self_loops: bool = False,
     ) -> "Graph":
         """pairs: users and items of the interactions.  social_edges, item_edges: int [E, 2], possibly empty."""
-        to_users = Relation.between(*pairs, num_users, num_items, self_loops)
-        social = Relation.among(social_edges, num_users, self_loops) if len(social_edges) else None
-        similar = Relation.among(item_edges, num_items, self_loops) if len(item_edges) else None
+        to_users = Relation.between(*pairs, num_users, num_items)
+        social = Relation.among(social_edges, num_users) if len(social_edges) else None
+        similar = Relation.among(item_edges, num_items) if len(item_edges) else None
         return cls(to_users, to_users.reversed, social, similar)
 
     @property
@@ -146,6 +143,6 @@ class Graph(NamedTuple):
         return len(self.to_users.column_scale)
 
 
-def _scale(ends: NDArray[np.int64], count: int, self_loops: bool) -> Tensor:
-    degree = np.bincount(ends, minlength=count) + int(self_loops)
+def _scale(ends: NDArray[np.int64], count: int) -> Tensor:
+    degree = np.bincount(ends, minlength=count)
     return torch.from_numpy((1.0 / np.sqrt(np.maximum(degree, 1))).astype(np.float32)).unsqueeze(1)

@@ -30,12 +30,6 @@ def test_a_relation_is_the_normalised_adjacency_by_hand() -> None:
     np.testing.assert_array_equal(relation.row_degree(), [2, 1, 2])
 
 
-def test_a_self_loop_counts_in_the_degrees() -> None:
-    relation = Relation.between(USERS, ITEMS, 3, 3, self_loops=True)
-    np.testing.assert_allclose(relation.row_scale[:, 0], [3**-0.5, 2**-0.5, 3**-0.5], rtol=1e-6)
-    np.testing.assert_allclose(relation.column_scale[:, 0], [2**-0.5, 4**-0.5, 2**-0.5], rtol=1e-6)
-
-
 def test_edges_of_one_kind_go_both_ways_and_never_to_themselves() -> None:
     relation = Relation.among(np.array([[0, 1], [1, 0], [2, 2], [1, 3]], np.int32), 5)
     expected = np.zeros((5, 5), np.float32)
