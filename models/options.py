@@ -110,6 +110,7 @@ class LightGcnOptions(GradientOptions):
 
 class GcnOptions(GradientOptions):
     model: Literal["gcn"]
+    history_length: int = Field(default=200, ge=1, le=4096, description="newest interactions that the user tower reads")
     hidden: int = Field(default=128, ge=1, description="units of the first convolution")
     item_ids: bool = Field(
         default=True, description="an item's id is a feature too; without it features alone carry it"
@@ -118,7 +119,10 @@ class GcnOptions(GradientOptions):
     new_share: float = Field(
         default=0.1, ge=0, lt=1, description="share of users and items learned from as if new, by their features alone"
     )
-    negatives: int = Field(default=256, ge=1, description="sampled items a step")
+    negatives: int = Field(default=512, ge=1, description="sampled items a step")
+    batch_size: int = Field(default=8192, ge=1, description="interactions a step, each of which takes the whole graph")
+    learning_rate: float = Field(default=0.01, gt=0, le=1)
+    max_steps: int = Field(default=1000, ge=1, description="budget of the retrieval model")
     edge_weight: float = Field(
         default=1.0, ge=0, le=100, description="of social and item-item edges beside interactions"
     )

@@ -132,8 +132,8 @@ def planted(seed: int = 0) -> Dataset:
 
 def trained(dataset: Dataset, folder: Path, **options: object) -> Gcn:
     made = GcnOptions.model_validate(
-        {"model": "gcn", "dim": 8, "hidden": 16, "batch_size": 128, "learning_rate": 0.05, "max_steps": 40}
-        | {"history_length": 8, "negatives": 20, "new_share": 0.3}
+        {"model": "gcn", "dim": 8, "hidden": 16, "batch_size": 128, "learning_rate": 0.02, "max_steps": 60}
+        | {"history_length": 8, "negatives": 20, "new_share": 0.5}
         | options
     )
     run = Fit("retrieval", "key", 0, SPLIT_MS, folder / "checkpoint.npz")
