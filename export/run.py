@@ -119,7 +119,9 @@ def build_content(
 
 def _ship_tower(model: RetrievalModel, asked: Requests) -> Shipped:
     names = FEATURE_TOWER_IO if model.user_features else USER_TOWER_IO
-    return _ship("user_tower", model, names, asked.tower_feeds(), lambda fp32, int8: tower_gates(asked, fp32, int8))
+    feeds = asked.tower_feeds()
+    fp32 = to_onnx(model, names, sample_of(feeds))
+    return _ship("user_tower", model, names, fp32, feeds, lambda fp32, int8: tower_gates(asked, fp32, int8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,9 @@ def _ship_ranker(dataset: Dataset, trained: Trained, model: Ranker, asked: Reque
     num_cross = model.head_module.cross_weight.shape[0]
     history_length = model.user_module.history_length
     ranked = ranked_requests(dataset, asked, num_cross, model.user_inputs, history_length)
-    user = _ship_ranking_user(model, ranked, _head_onnx(model, ranked, item_part), item_part)
-    head = _ship_head(model.head_module, ranked, user.graph, item_part)
+    plain_head = _head_onnx(model, ranked, item_part)
+    user = _ship_ranking_user(model, ranked, plain_head, item_part)
+    head = _ship_head(model.head_module, plain_head, ranked, user.graph, item_part)
     tensors = describe([user.graph, head.graph])
     info = RankingInfo(
         model=trained.options.ranker.model,
@@ -153,7 +156,7 @@ def _ship_ranker(dataset: Dataset, trained: Trained, model: Ranker, asked: Reque
 
 
 def _head_onnx(model: Ranker, ranked: RankedRequests, item_part: NDArray[np.float32]) -> bytes:
-    """The fp32 head, which the user graph is judged with."""
+    """The fp32 head: the user graph is judged with it before its own precision is chosen."""
     with torch.inference_mode():
         rows = [
             model.user_module(*(torch.from_numpy(feed[name]) for name in model.user_inputs)).numpy()
@@ -164,22 +167,27 @@ def _head_onnx(model: Ranker, ranked: RankedRequests, item_part: NDArray[np.floa
 
 
 def _ship_ranking_user(model: Ranker, ranked: RankedRequests, head: bytes, item_part: NDArray[np.float32]) -> Shipped:
+    user_io = HISTORY_RANKING_USER_IO if model.user_module.history_length else RANKING_USER_IO
     return _ship(
         "ranking_user",
         model.user_module,
-        HISTORY_RANKING_USER_IO if model.user_module.history_length else RANKING_USER_IO,
+        user_io,
+        to_onnx(model.user_module, user_io, sample_of(ranked.users)),
         ranked.users,
         lambda fp32, int8: ranking_gates("ranking_user", ranked, (fp32, head), (int8, head), item_part),
     )
 
 
-def _ship_head(module: nn.Module, ranked: RankedRequests, user_graph: bytes, item_part: NDArray[np.float32]) -> Shipped:
+def _ship_head(
+    module: nn.Module, fp32: bytes, ranked: RankedRequests, user_graph: bytes, item_part: NDArray[np.float32]
+) -> Shipped:
     """Calibrated and judged behind the user graph that ships."""
     feeds = ranked.head_feeds(user_rows(ranked, user_graph), item_part)
     return _ship(
         "ranking_head",
         module,
         RANKING_HEAD_IO,
+        fp32,
         feeds,
         lambda fp32, int8: ranking_gates("ranking_head", ranked, (user_graph, fp32), (user_graph, int8), item_part),
     )
@@ -189,13 +197,13 @@ def _ship(
     name: str,
     module: nn.Module,
     io: GraphIO,
+    fp32: bytes,
     feeds: Sequence[Feed],
     quality: Callable[[bytes, bytes], list[Gate]],
 ) -> Shipped:
-    """Export, compare with torch, quantize, measure, and choose the precision."""
-    sample = join(feeds[:2]) if len(feeds) > 1 else join([feeds[0], feeds[0]])
-    fp32 = to_onnx(module, io, sample)
-    gates = [parity_gate(name, parity(module, io, fp32, [*size_feeds(io, sample), *feeds[:TIMED]]))]
+    """Compare the graph with torch, quantize it, measure, and choose the precision."""
+    sizes = size_feeds(io, sample_of(feeds))
+    gates = [parity_gate(name, parity(module, io, fp32, [*sizes, *feeds[:TIMED]]))]
     int8 = quantize(fp32, feeds[:CALIBRATION])
     if int8 is None:
         info, graph = choose(None, []), fp32
@@ -207,6 +215,11 @@ def _ship(
             gates += judged
     gates.append(batch_gate(name, rows_changed_by_batching(graph, feeds[:TIMED])))
     return Shipped(graph, info, gates)
+
+
+def sample_of(feeds: Sequence[Feed]) -> Feed:
+    """Two requests, as the exporter wants them."""
+    return join(feeds[:2]) if len(feeds) > 1 else join([feeds[0], feeds[0]])
 
 
 def _item_part(dataset: Dataset, trained: Trained, model: Ranker) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """Every model of the family, trained for a moment on the planted shop, passes the export's gates, among them that the
 whole request flow gives the lists of the offline evaluation, and answers a request."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from app.engine import Engine, open_engine
 from app.flow import Flow
 from app.settings import Settings
 from app.wire import Recommendation, RecommendRequest
+from cli import export as export_command
 from cli.export import export_bundle
 from cli.train import OPTIONS_FILE
+from export import quality, run
 from models.contract.versions import bundle_path
 from models.data.config import load_config
 from models.data.dataset import Dataset, load_dataset
@@ -36,9 +39,20 @@ RETRIEVAL: dict[str, dict[str, object]] = {
     "content": {"dim": 16},
     "popularity": {},
 }
-RANKERS: dict[str, dict[str, object]] = {
-    name: {"dim": 4, "hidden": [16], "epochs": 1, "windows": 1} for name in MODELS
-} | {"wide_deep": {"dim": 4, "hidden": [16], "epochs": 1, "windows": 1, "crosses": [["category", "age_group"]]}}
+RANKERS: dict[str, dict[str, object]] = {name: {"dim": 4, "hidden": [16], "epochs": 1, "windows": 1} for name in MODELS}
+RANKERS["wide_deep"]["crosses"] = [["category", "age_group"]]
+RANKERS["transformer"]["history_length"] = 5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_users() -> Iterator[None]:
+    """The gates judge on fewer users than in an export for real: there are many models here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quality, "MAX_USERS", 48)
+        patch.setattr(run, "CALIBRATION", 16)
+        patch.setattr(run, "TIMED", 8)
+        patch.setattr(export_command, "FLOW_USERS", 40)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def test_a_pickle_is_refused(folder: Path) -> None:
 def test_another_format_version_is_refused(folder: Path) -> None:
     head = orjson.loads((folder / "dataset.json").read_bytes())
     (folder / "dataset.json").write_bytes(orjson.dumps(head | {"format_version": 1}))
-    with pytest.raises(DatasetError, match="not format version 2; prepare the data again"):
+    with pytest.raises(DatasetError, match="not format version 3; prepare the data again"):
         load_dataset(folder)
 
 
