@@ -20,15 +20,16 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/shortlist demo --preset $(PRESET) --port $(PORT)
 
+# two processes, a file of tests to one of them: what a file sets up once stays set up once
 test: install
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # hours: every row of the accuracy table; goes on where it stopped.  DATA: folder of the benchmark data sets
 accuracy: install
