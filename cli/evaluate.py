@@ -23,7 +23,8 @@ EVERYTHING = "ranker_on_everything"
 
 
 def evaluate(data_dir: DataDir = DATA_DIR, baskets: bool = typer.Option(False, help="Also the next basket.")) -> None:
-    """Evaluate the models that know nothing of the test window, as int8 graphs, and print the tables.
+    """Evaluate the models that know nothing of the test window, as int8 graphs, and print the tables. After training
+    on a labelled table: its ranker, on the table's test rows.
 
     Example: shortlist evaluate --data-dir .shortlist
 
@@ -50,7 +51,6 @@ def evaluate(data_dir: DataDir = DATA_DIR, baskets: bool = typer.Option(False, h
 
 def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = False) -> "Report":
     """Export the models trained up to the test window, and evaluate that bundle on it. Writes report.json."""
-    import os
     import shutil
     from dataclasses import replace
 
@@ -90,10 +90,18 @@ def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = 
     report = replace(report, training_key=bundle.manifest.training_key)
     _compare_with_service(dataset, path, served)
     np.savez(folder / PER_USER, allow_pickle=False, **report.per_user)
-    unfinished = folder / f"{REPORT}.tmp"
-    unfinished.write_bytes(report.to_json())
-    os.replace(unfinished, folder / REPORT)
+    _write_report(folder, report.to_json())
     return report
+
+
+def _write_report(folder: Path, raw: bytes) -> None:
+    """Whole or not at all."""
+    import os
+
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f"{REPORT}.tmp"
+    unfinished.write_bytes(raw)
+    os.replace(unfinished, folder / REPORT)
 
 
 def evaluate_table(section: "LabelledSection", data_dir: Path) -> None:
@@ -118,8 +126,7 @@ def evaluate_table(section: "LabelledSection", data_dir: Path) -> None:
     for name, interval in report.metrics.items():
         shown.add_row(name, f"{interval.value:.4f}", f"{interval.low:.4f} to {interval.high:.4f}")
     Console().print(shown)
-    (data_dir / FOLDER).mkdir(parents=True, exist_ok=True)
-    (data_dir / FOLDER / REPORT).write_bytes(report.to_json())
+    _write_report(data_dir / FOLDER, report.to_json())
     typer.echo(f"{data_dir / FOLDER / REPORT}")
 
 

@@ -16,7 +16,8 @@ TABLE_FILE = "labelled.json"
 
 
 def train(config: ConfigFile = CONFIG, data_dir: DataDir = DATA_DIR, threads: Threads = None) -> None:
-    """Train on the data of shortlist.toml and on archived events. Interrupted, run it again: it goes on.
+    """Train on the data of shortlist.toml and on archived events, or a ranker on its labelled table. Interrupted,
+    run it again: it goes on.
 
     Example: shortlist train --config docs/example/shortlist.toml --data-dir /tmp/books
 

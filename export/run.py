@@ -1,58 +1,24 @@
 """From trained models to the content of a bundle: graphs, int8, index, tables, and the gates they passed."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
-
-from export.gates import batch_gate, check, not_worse_gate, parity_gate, recall_gate
-from export.graphs import (
-    FEATURE_TOWER_IO,
-    HISTORY_RANKING_USER_IO,
-    RANKING_HEAD_IO,
-    RANKING_USER_IO,
-    USER_TOWER_IO,
-    Feed,
-    GraphIO,
-    describe,
-    parity,
-    size_feeds,
-    to_onnx,
-)
+from export.gates import check, not_worse_gate, recall_gate
+from export.graphs import describe
 from export.index import build_index
-from export.measure import choose, join, rows_changed_by_batching, time_both
-from export.quality import RankedRequests, Requests, ranked_requests, ranking_gates, requests, tower_gates, user_rows
-from export.quantize import quantize
-from export.write import BundleContent, RankingContent
+from export.quality import requests
+from export.ship import ship_ranker, ship_tower
+from export.write import BundleContent
 from models.contract import bundle as layout
-from models.contract.features import cross_names
-from models.contract.manifest import Gate, GraphInfo, Manifest, RankingInfo, RetrievalInfo
+from models.contract.manifest import Gate, Manifest, RetrievalInfo
 from models.data.dataset import Dataset
-from models.ranking.pieces import Ranker
-from models.ranking.samples import item_numbers
-from models.retrieval.model import RetrievalModel
 from models.retrieval.snapshot import snapshot
 from models.train import Trained
 
-CALIBRATION = 128
-TIMED = 32
 NOT_WORSE_MARGIN = 0.02
 MAIN_METRICS = ("all ndcg@10", "new ndcg@10")  # of the group "test", retrieval and ranking together
 
 OnStep = Callable[[str], None]
 STEPS = ("tables", "user tower", "ranker", "index", "gates")
-
-
-@dataclass(frozen=True, slots=True)
-class Shipped:
-    """A graph in the precision it ships in.  gates: those it has to pass in that precision."""
-
-    graph: bytes
-    info: GraphInfo
-    gates: list[Gate]
 
 
 def build_content(
@@ -74,9 +40,9 @@ def build_content(
     retrieval = snapshot(dataset, trained.retrieval, trained.until_ms)
     asked = requests(dataset, retrieval)
     on_step("user tower")
-    tower = _ship_tower(trained.retrieval, asked)
+    tower = ship_tower(trained.retrieval, asked)
     on_step("ranker")
-    ranker = _ship_ranker(dataset, trained, trained.ranker, asked) if trained.ranker is not None else None
+    ranker = ship_ranker(dataset, trained, trained.ranker, asked) if trained.ranker is not None else None
     on_step("index")
     index = build_index(retrieval.item_vectors, asked.vectors)
     on_step("gates")
@@ -115,122 +81,6 @@ def build_content(
         metrics=metrics or {},
         notes=_notes(dataset, trained),
     )
-
-
-def _ship_tower(model: RetrievalModel, asked: Requests) -> Shipped:
-    names = FEATURE_TOWER_IO if model.user_features else USER_TOWER_IO
-    feeds = asked.tower_feeds()
-    fp32 = to_onnx(model, names, sample_of(feeds))
-    return _ship("user_tower", model, names, fp32, feeds, lambda fp32, int8: tower_gates(asked, fp32, int8))
-
-
-@dataclass(frozen=True, slots=True)
-class ShippedRanker:
-    content: RankingContent
-    graphs: dict[str, GraphInfo]
-    gates: list[Gate]
-
-
-def _ship_ranker(dataset: Dataset, trained: Trained, model: Ranker, asked: Requests) -> ShippedRanker:
-    item_part = _item_part(dataset, trained, model)
-    num_cross = model.head_module.cross_weight.shape[0]
-    history_length = model.user_module.history_length
-    ranked = ranked_requests(dataset, asked, num_cross, model.user_inputs, history_length)
-    plain_head = _head_onnx(model, ranked, item_part)
-    user = _ship_ranking_user(model, ranked, plain_head, item_part)
-    head = _ship_head(model.head_module, plain_head, ranked, user.graph, item_part)
-    tensors = describe([user.graph, head.graph])
-    info = RankingInfo(
-        model=trained.options.ranker.model,
-        user_dim=next(int(t.shape[1]) for t in tensors if t.name == "user"),
-        item_part_dim=item_part.shape[1],
-        cross_features=cross_names(dataset.schema)[:num_cross],
-        history_length=history_length,
-        tensors=tensors,
-    )
-    return ShippedRanker(
-        RankingContent(info, item_part, user.graph, head.graph),
-        {layout.RANKING_USER: user.info, layout.RANKING_HEAD: head.info},
-        [*user.gates, *head.gates],
-    )
-
-
-def _head_onnx(model: Ranker, ranked: RankedRequests, item_part: NDArray[np.float32]) -> bytes:
-    """The fp32 head: the user graph is judged with it before its own precision is chosen."""
-    with torch.inference_mode():
-        rows = [
-            model.user_module(*(torch.from_numpy(feed[name]) for name in model.user_inputs)).numpy()
-            for feed in ranked.users[:2]
-        ]
-    sample = RankedRequests(ranked.asked, ranked.found[:2], ranked.owners[:2], ranked.users[:2], ranked.cross[:2])
-    return to_onnx(model.head_module, RANKING_HEAD_IO, join(sample.head_feeds(rows, item_part)))
-
-
-def _ship_ranking_user(model: Ranker, ranked: RankedRequests, head: bytes, item_part: NDArray[np.float32]) -> Shipped:
-    user_io = HISTORY_RANKING_USER_IO if model.user_module.history_length else RANKING_USER_IO
-    return _ship(
-        "ranking_user",
-        model.user_module,
-        user_io,
-        to_onnx(model.user_module, user_io, sample_of(ranked.users)),
-        ranked.users,
-        lambda fp32, int8: ranking_gates("ranking_user", ranked, (fp32, head), (int8, head), item_part),
-    )
-
-
-def _ship_head(
-    module: nn.Module, fp32: bytes, ranked: RankedRequests, user_graph: bytes, item_part: NDArray[np.float32]
-) -> Shipped:
-    """Calibrated and judged behind the user graph that ships."""
-    feeds = ranked.head_feeds(user_rows(ranked, user_graph), item_part)
-    return _ship(
-        "ranking_head",
-        module,
-        RANKING_HEAD_IO,
-        fp32,
-        feeds,
-        lambda fp32, int8: ranking_gates("ranking_head", ranked, (user_graph, fp32), (user_graph, int8), item_part),
-    )
-
-
-def _ship(
-    name: str,
-    module: nn.Module,
-    io: GraphIO,
-    fp32: bytes,
-    feeds: Sequence[Feed],
-    quality: Callable[[bytes, bytes], list[Gate]],
-) -> Shipped:
-    """Compare the graph with torch, quantize it, measure, and choose the precision."""
-    sizes = size_feeds(io, sample_of(feeds))
-    gates = [parity_gate(name, parity(module, io, fp32, [*sizes, *feeds[:TIMED]]))]
-    int8 = quantize(fp32, feeds[:CALIBRATION])
-    if int8 is None:
-        info, graph = choose(None, []), fp32
-    else:
-        judged = quality(fp32, int8)
-        info = choose(time_both(fp32, int8, feeds[:TIMED]), judged)
-        graph = int8 if info.precision == "int8" else fp32
-        if info.precision == "int8":
-            gates += judged
-    gates.append(batch_gate(name, rows_changed_by_batching(graph, feeds[:TIMED])))
-    return Shipped(graph, info, gates)
-
-
-def sample_of(feeds: Sequence[Feed]) -> Feed:
-    """Two requests, as the exporter wants them."""
-    return join(feeds[:2]) if len(feeds) > 1 else join([feeds[0], feeds[0]])
-
-
-def _item_part(dataset: Dataset, trained: Trained, model: Ranker) -> NDArray[np.float32]:
-    """The ranker's row of each item, float32 [N, h], with how the item sells as of the end of training."""
-    past = dataset.interactions.before(trained.until_ms)
-    with torch.inference_mode():
-        rows: NDArray[np.float32] = model.item_part(
-            torch.from_numpy(np.array(dataset.item_categorical, np.int64)),
-            torch.from_numpy(item_numbers(dataset, past, trained.until_ms)),
-        ).numpy()
-    return rows
 
 
 def _not_worse(metrics: dict[str, dict[str, float]], active: Manifest | None) -> list[Gate]:

@@ -1,8 +1,11 @@
 """Sums that come out the same for one request and for a batch.
 
-onnxruntime adds over the last axis in one order, but over the axis before it in an order that depends on whether the
-leading dimensions are 1: a request's score then changes in the last bits when it shares a batch. A product with a row
-of ones does the same sum with one call per leading index, always the same.
+onnxruntime adds over the axis before the last in an order that depends on whether the leading dimensions are 1: a
+request's score then changes in the last bits when it shares a batch. A product with a row of ones does the same sum
+with one call per leading index, always the same.
+
+Over the last axis its order is the same for most widths, and not for some (13 and 14 were seen): a model that sums
+there does so as a product itself (`row_sums` of models/ranking/embedding.py), and the batch gate refuses what does not.
 
 Other operators were measured to be stable: products with constant weights (packed once at load, so one kernel serves
 every batch size; `session.disable_prepacking` breaks this), LayerNormalization, Softmax, element-wise functions.

@@ -8,12 +8,13 @@ import orjson
 from numpy.typing import NDArray
 
 from models.bootstrap import NUM_RESAMPLES, Interval, mean_interval
-from models.score_metrics import auc, constant_log_loss, log_loss
+from models.score_metrics import auc, constant_log_loss, log_losses
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledReport:
-    """metrics: auc, log_loss and the log_loss of a constant, or rmse, each with its bootstrap interval over rows."""
+    """metrics: auc, logloss and the logloss_constant of the share of positives, or rmse, each with its bootstrap
+    interval over rows (the constant's is itself)."""
 
     num_rows: int
     metrics: dict[str, Interval]
@@ -36,12 +37,9 @@ def evaluate_labelled(
         metrics = {"rmse": Interval(*(float(np.sqrt(value)) for value in (mean.value, mean.low, mean.high)))}
         return LabelledReport(len(labels), metrics, training_key)
     clicked = labels > 0
-    losses = np.logaddexp(0.0, scores.astype(np.float64)) - clicked * scores.astype(np.float64)
-    loss = mean_interval(losses, seed)
-    assert np.isclose(loss.value, log_loss(scores, clicked))
     metrics = {
         "auc": auc_interval(scores, clicked, seed),
-        "logloss": loss,
+        "logloss": mean_interval(log_losses(scores, clicked), seed),
         "logloss_constant": Interval(*[constant_log_loss(clicked)] * 3),
     }
     return LabelledReport(len(labels), metrics, training_key)

@@ -1,6 +1,6 @@
 """What a model may know of an item besides its id: the features of the items table as tensors, and their embedding."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -101,3 +101,54 @@ class ItemFeatureEncoder(nn.Module):
             share = (values > 0) / (values > 0).sum(-1, keepdim=True).clamp(min=1)
             vectors = vectors + (share.to(vectors.dtype).unsqueeze(-2) @ table(values)).squeeze(-2)
         return vectors
+
+
+class ItemEmbedding(nn.Module):
+    """Id embedding + the embeddings of the features. In training the id is dropped at times, so that features alone
+    make a usable vector for an item nobody has touched.
+
+    Out of training the vectors are a table, made when the model enters evaluation mode or weights are loaded: a
+    request's history is looked up, and the exported graph holds neither texts nor given vectors.
+    """
+
+    table: Tensor
+
+    def __init__(self, num_items: int, features: ItemFeatures, dim: int, id_dropout: float, id_std: float) -> None:
+        super().__init__()
+        self.ids = nn.Embedding(num_items, dim)
+        self.features = ItemFeatureEncoder(features, dim)
+        nn.init.normal_(self.ids.weight, std=id_std)
+        self.id_dropout = 0.0 if features.empty else id_dropout
+        self.register_buffer("table", torch.zeros(num_items, dim), persistent=False)
+        self.register_load_state_dict_post_hook(lambda module, keys: module.refresh())  # type: ignore[no-untyped-call]
+
+    def forward(self, items: Tensor) -> Tensor:
+        """items int64 [...] -> vectors [..., d]."""
+        return self.vectors(items) if self.training else self.table[items]
+
+    def all_items(self) -> Tensor:
+        """Vectors of the whole catalogue [N, d]."""
+        return self.vectors(self._all()) if self.training else self.table
+
+    def vectors(self, items: Tensor) -> Tensor:
+        """The vectors as they are learned, [..., d]."""
+        vectors = self.ids(items)
+        if self.training and self.id_dropout:
+            kept = torch.rand(items.shape, device=items.device) >= self.id_dropout
+            vectors = vectors * kept.unsqueeze(-1)
+        summed: Tensor = vectors + self.features(items)
+        return summed
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.refresh()
+        return self
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Make the table anew, unless the vectors are being learned."""
+        if not self.training:
+            self.table = self.vectors(self._all())
+
+    def _all(self) -> Tensor:
+        return torch.arange(len(self.table), device=self.table.device)

@@ -54,9 +54,14 @@ def grouped_auc(scores: NDArray[np.floating], labels: NDArray[np.bool_], groups:
 
 def log_loss(logits: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
     """Mean of -log of the probability given to what happened, exact for logits of any size."""
+    return float(np.mean(log_losses(logits, labels)))
+
+
+def log_losses(logits: NDArray[np.floating], labels: NDArray[np.bool_]) -> Floats:
+    """What the log-loss is the mean of, float64 [n]."""
     _check_finite(logits)
     wide = logits.astype(np.float64)
-    return float(np.mean(np.logaddexp(0.0, wide) - labels * wide))
+    return np.asarray(np.logaddexp(0.0, wide) - labels * wide, np.float64)
 
 
 def constant_log_loss(labels: NDArray[np.bool_]) -> float:

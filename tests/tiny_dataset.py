@@ -1,4 +1,4 @@
-"""A dataset made in memory from (user, item) pairs, without preparing files."""
+"""Datasets made in memory, without preparing files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,24 +14,23 @@ DAY_MS = 86_400_000
 SPLIT_MS = 1000 * DAY_MS
 
 
-def tiny_dataset(pairs: Sequence[tuple[int, int]], num_users: int, num_items: int) -> Dataset:
-    """Each user's pairs in their order, one a day, all before SPLIT_MS."""
-    users = np.array([user for user, _ in pairs], np.int32)
-    order = np.argsort(users, kind="stable")
-    users = users[order]
+def dataset_of(rows: Sequence[tuple[int, int, int]], num_users: int, num_items: int, splits: Splits) -> Dataset:
+    """Interactions (user, time in ms, item), in this order; no features."""
+    users, times, items = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+    starts = [splits.valid_start_ms, splits.test_start_ms]
     return Dataset(
         schema=Schema(event_types=["purchase"], seen_types=["purchase"]),
-        splits=Splits(SPLIT_MS // 2, SPLIT_MS, SPLIT_MS, SPLIT_MS + DAY_MS),
+        splits=splits,
         fingerprint="f" * 64,
         interactions=Interactions(
-            user_index=users,
-            item_index=np.array([item for _, item in pairs], np.int32)[order],
-            time_ms=(np.arange(len(users)) - np.searchsorted(users, users)) * DAY_MS,
-            event_type=np.zeros(len(users), np.uint8),
-            value=np.ones(len(users), np.float32),
+            user_index=users.astype(np.int32),
+            item_index=items.astype(np.int32),
+            time_ms=times,
+            event_type=np.zeros(len(rows), np.uint8),
+            value=np.ones(len(rows), np.float32),
             context={},
         ),
-        part=np.zeros(len(users), np.uint8),
+        part=np.digitize(times, starts).astype(np.uint8),
         item_ids=BytesColumn.of(f"i{item}".encode() for item in range(num_items)),
         item_hashes=np.arange(num_items, dtype=np.uint64),
         item_categorical=np.zeros((num_items, 0), np.int32),
@@ -44,3 +43,11 @@ def tiny_dataset(pairs: Sequence[tuple[int, int]], num_users: int, num_items: in
         report=Report.model_construct(),
         folder=Path(),
     )
+
+
+def tiny_dataset(pairs: Sequence[tuple[int, int]], num_users: int, num_items: int) -> Dataset:
+    """Each user's (user, item) pairs in their order, one a day, all before SPLIT_MS."""
+    ordered = sorted(pairs, key=lambda pair: pair[0])
+    users = [user for user, _ in ordered]
+    rows = [(user, (place - users.index(user)) * DAY_MS, item) for place, (user, item) in enumerate(ordered)]
+    return dataset_of(rows, num_users, num_items, Splits(SPLIT_MS // 2, SPLIT_MS, SPLIT_MS, SPLIT_MS + DAY_MS))

@@ -5,18 +5,21 @@ attends to its own set, since a basket's order says nothing. Where every set has
 then starts from the newest item and attends to all before it.
 """
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.item_features import ItemFeatureEncoder, ItemFeatures
+from models.item_features import ItemEmbedding, ItemFeatures
 from models.layers import FeedForward, attention, join_heads, split_heads
 from models.retrieval.model import RetrievalModel
 
 MAX_DISTANCE = 64  # set distances beyond share one bias
 RESTING, FORBIDDEN = MAX_DISTANCE + 1, MAX_DISTANCE + 2  # kinds of keys beside those at a distance
+
+
+ID_STD = 0.02
 
 
 class SasRecConfig(NamedTuple):
@@ -35,60 +38,20 @@ class ItemInputs(NamedTuple):
     log_popularity: Tensor
 
 
-class ItemEncoder(nn.Module):
-    """Item vector = id embedding + the sum of its feature embeddings. In training the id is dropped at times, so
-    that features alone make a usable vector for an item nobody has touched.
+class ItemEncoder(ItemEmbedding):
+    """The last dimension is a learned multiple of the item's log-popularity and meets a constant in the user vector: an
+    untrained model ranks by popularity, and a new item is simply unpopular."""
 
-    The last dimension is a learned multiple of the item's log-popularity and meets a constant in the user vector: an
-    untrained model ranks by popularity, and a new item is simply unpopular.
-
-    Out of training the vectors are a table, made when the model enters evaluation mode or weights are loaded: a
-    request's history is looked up, and the exported graph holds neither texts nor given vectors.
-    """
-
-    table: Tensor
     log_popularity: Tensor
 
     def __init__(self, inputs: ItemInputs, config: SasRecConfig) -> None:
-        super().__init__()
-        num_items = len(inputs.log_popularity)
-        self.ids = nn.Embedding(num_items, config.dim)
-        self.features = ItemFeatureEncoder(inputs.features, config.dim)
-        nn.init.normal_(self.ids.weight, std=0.02)
-        self.id_dropout = 0.0 if inputs.features.empty else config.id_dropout
+        super().__init__(len(inputs.log_popularity), inputs.features, config.dim, config.id_dropout, ID_STD)
         self.popularity_weight = nn.Parameter(torch.ones(()))
         self.register_buffer("log_popularity", inputs.log_popularity.float(), persistent=False)
-        self.register_buffer("table", torch.zeros(num_items, config.dim), persistent=False)
-        self.register_load_state_dict_post_hook(lambda encoder, keys: encoder.refresh())  # type: ignore[no-untyped-call]
 
-    def forward(self, items: Tensor) -> Tensor:
-        """items int64 [...] -> vectors [..., d]."""
-        return self._vectors(items) if self.training else self.table[items]
-
-    def all_items(self) -> Tensor:
-        """Vectors of the whole catalogue [N, d]."""
-        return self._vectors(self._all()) if self.training else self.table
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.refresh()
-        return self
-
-    @torch.no_grad()
-    def refresh(self) -> None:
-        if not self.training:
-            self.table = self._vectors(self._all())
-
-    def _vectors(self, items: Tensor) -> Tensor:
-        vectors = self.ids(items)
-        if self.training and self.id_dropout:
-            kept = torch.rand(items.shape, device=items.device) >= self.id_dropout
-            vectors = vectors * kept.unsqueeze(-1)
+    def vectors(self, items: Tensor) -> Tensor:
         popularity = self.popularity_weight * self.log_popularity[items]
-        return torch.cat([(vectors + self.features(items))[..., :-1], popularity.unsqueeze(-1)], -1)
-
-    def _all(self) -> Tensor:
-        return torch.arange(len(self.log_popularity), device=self.log_popularity.device)
+        return torch.cat([super().vectors(items)[..., :-1], popularity.unsqueeze(-1)], -1)
 
 
 class Attention(nn.Module):

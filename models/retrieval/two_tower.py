@@ -6,13 +6,13 @@ features and the context of the moment. Numbers that change with the moment (how
 the same code would have to make them for every training pair, and what they say of the user the history says too.
 """
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.item_features import ItemFeatureEncoder, ItemFeatures
+from models.item_features import ItemEmbedding, ItemFeatures
 from models.layers import attention
 from models.retrieval.model import RetrievalModel
 
@@ -38,48 +38,6 @@ class UserInputs(NamedTuple):
     sizes: dict[int, int]
     skipped: int
     numeric: int
-
-
-class ItemEmbedding(nn.Module):
-    """Id embedding + the embeddings of the features. In training the id is dropped at times, so that features alone
-    make a usable vector for an item nobody has touched.
-
-    Out of training the vectors are a table, made when the model enters evaluation mode or weights are loaded, so that
-    the exported graph looks a history up and holds neither texts nor given vectors.
-    """
-
-    table: Tensor
-
-    def __init__(self, items: ItemFeatures, config: TwoTowerConfig) -> None:
-        super().__init__()
-        self.ids = nn.Embedding(len(items.codes), config.dim)
-        nn.init.normal_(self.ids.weight, std=ID_STD)
-        self.features = ItemFeatureEncoder(items, config.dim)
-        self.id_dropout = 0.0 if items.empty else config.id_dropout
-        self.register_buffer("table", torch.zeros(len(items.codes), config.dim), persistent=False)
-        self.register_load_state_dict_post_hook(lambda module, keys: module.refresh())  # type: ignore[no-untyped-call]
-
-    def forward(self, items: Tensor) -> Tensor:
-        """items int64 [...] -> [..., d]."""
-        return self._vectors(items) if self.training else self.table[items]
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.refresh()
-        return self
-
-    @torch.no_grad()
-    def refresh(self) -> None:
-        if not self.training:
-            self.table = self._vectors(torch.arange(len(self.table), device=self.table.device))
-
-    def _vectors(self, items: Tensor) -> Tensor:
-        vectors = self.ids(items)
-        if self.training and self.id_dropout:
-            kept = torch.rand(items.shape, device=items.device) >= self.id_dropout
-            vectors = vectors * kept.unsqueeze(-1)
-        summed: Tensor = vectors + self.features(items)
-        return summed
 
 
 class Tower(nn.Module):
@@ -130,7 +88,7 @@ class TwoTower(RetrievalModel):
         super().__init__()
         self.history_length, self.temperature = config.history_length, config.temperature
         self.skipped = users.skipped
-        self.embedding = ItemEmbedding(items, config)
+        self.embedding = ItemEmbedding(len(items.codes), items, config.dim, config.id_dropout, ID_STD)
         self.pooling = HistoryPooling(config)
         self.columns = list(users.sizes)
         fields = [nn.Embedding(size, USER_FIELD) for size in users.sizes.values()]

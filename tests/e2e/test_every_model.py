@@ -14,7 +14,7 @@ from app.wire import Recommendation, RecommendRequest
 from cli import export as export_command
 from cli.export import export_bundle
 from cli.train import OPTIONS_FILE
-from export import quality, run
+from export import quality, ship
 from models.contract.versions import bundle_path
 from models.data.config import load_config
 from models.data.dataset import Dataset, load_dataset
@@ -49,8 +49,8 @@ def few_users() -> Iterator[None]:
     """The gates judge on fewer users than in an export for real: there are many models here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quality, "MAX_USERS", 48)
-        patch.setattr(run, "CALIBRATION", 16)
-        patch.setattr(run, "TIMED", 8)
+        patch.setattr(ship, "CALIBRATION", 16)
+        patch.setattr(ship, "TIMED", 8)
         patch.setattr(export_command, "FLOW_USERS", 40)
         yield
 

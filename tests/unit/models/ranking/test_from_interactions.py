@@ -8,17 +8,15 @@ import pytest
 import torch
 
 from models.baselines import UserLog
-from models.contract.columns import BytesColumn
-from models.contract.schema import CategoricalFeature, Schema
-from models.data.dataset import Dataset, Interactions, Splits
-from models.data.report import Report
+from models.contract.schema import CategoricalFeature
+from models.data.dataset import Dataset, Splits
 from models.options import RankerOptions, TrainSection
 from models.ranking.interactions import Everything, Sides, fit_interactions
 from models.ranking.train import build_ranker
 from models.run_log import Silent
 from models.targets import Window
+from tests.tiny_dataset import DAY_MS, dataset_of
 
-DAY_MS = 86_400_000
 USERS, ITEMS = 40, 24
 OPTIONS = TrainSection(
     ranker=RankerOptions(
@@ -37,39 +35,23 @@ def dataset() -> Dataset:
         own = rng.permutation(np.arange(user % 2, ITEMS, 2))
         rows += [(user, day * DAY_MS, int(item)) for day, part in ((101, own[:8]), (111, own[8:10]), (121, own[10:12]))
                  for item in part]  # fmt: skip
-    users, times, items = (np.array(column) for column in zip(*sorted(rows), strict=True))
-    schema = Schema(
-        event_types=["view"],
-        seen_types=["view"],
-        user_features=[CategoricalFeature(name="user_id", vocabulary=[f"u{n}" for n in range(USERS)])],
-        item_features=[CategoricalFeature(name="item_id", vocabulary=[f"i{n}" for n in range(ITEMS)])],
-    )
-    return Dataset(
-        schema=schema,
-        splits=Splits(110 * DAY_MS, 110 * DAY_MS, 120 * DAY_MS, 130 * DAY_MS),
-        fingerprint="f" * 64,
-        interactions=Interactions(
-            users.astype(np.int32), items.astype(np.int32), times, np.zeros(len(rows), np.uint8),
-            np.ones(len(rows), np.float32), {}, {},
+    plain = dataset_of(sorted(rows), USERS, ITEMS, Splits(110 * DAY_MS, 110 * DAY_MS, 120 * DAY_MS, 130 * DAY_MS))
+    return replace(
+        plain,
+        schema=plain.schema.model_copy(
+            update={
+                "user_features": [CategoricalFeature(name="user_id", vocabulary=[f"u{n}" for n in range(USERS)])],
+                "item_features": [CategoricalFeature(name="item_id", vocabulary=[f"i{n}" for n in range(ITEMS)])],
+            }
         ),
-        part=np.digitize(times, [110 * DAY_MS, 120 * DAY_MS]).astype(np.uint8),
-        item_ids=BytesColumn.of(f"i{n}".encode() for n in range(ITEMS)),
-        item_hashes=np.arange(ITEMS, dtype=np.uint64),
         item_categorical=np.arange(1, ITEMS + 1, dtype=np.int32)[:, None],
-        item_numeric=np.zeros((ITEMS, 0), np.float32),
-        user_ids=BytesColumn.of(f"u{n}".encode() for n in range(USERS)),
         user_categorical=np.arange(1, USERS + 1, dtype=np.int32)[:, None],
-        user_numeric=np.zeros((USERS, 0), np.float32),
-        item_fields={},
-        item_filters={},
-        report=Report.model_construct(),
-        folder=Path(),
-    )  # fmt: skip
+    )
 
 
 def test_it_learns_who_takes_what(dataset: Dataset, tmp_path: Path) -> None:
-    """Two of the four unseen items of the own half are targets: at random among 16 unseen ones NDCG@10 is about .5,
-    with the halves known and the order inside them not about .83; what was taken before is not in the lists."""
+    """Two of the four unseen items of the own half are targets: at random among the 16 unseen ones NDCG@10 is .35, with
+    the halves known and nothing else .79; what was taken before is not in the lists."""
     until = dataset.splits.valid_start_ms
     model, best = fit_interactions(
         dataset, until, Window.validation(dataset), OPTIONS, Silent(), tmp_path / "x.npz", "key"

@@ -21,7 +21,7 @@ from models.retrieval.two_tower import TwoTower
 from models.run_log import Silent
 
 OPTIONS = TwoTowerOptions(
-    model="two_tower", dim=16, history_length=20, max_steps=60, batch_size=256, learning_rate=1e-2, hidden=[32]
+    model="two_tower", dim=16, history_length=20, max_steps=200, batch_size=256, learning_rate=1e-2, hidden=[32]
 )
 
 
