@@ -36,7 +36,7 @@ from models.run_log import RunLog
 from models.targets import Mode, Window
 
 RETRIEVAL, RANKER, RETRIEVAL_TEST, RETRIEVAL_LAST = "retrieval", "ranker", "retrieval_test", "retrieval_last"
-MODEL_VERSION = 3  # raised when a change of the models makes old checkpoints worthless
+MODEL_VERSION = 4  # raised when a change of the models makes old checkpoints worthless
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from models.layers import FeedForward, attention, join_heads, split_heads
 from models.retrieval.model import RetrievalModel
 
 MAX_DISTANCE = 64  # set distances beyond share one bias
+BIAS_STEP = 4.0  # the bias is learned in units of this: Adam's steps are small beside the width of a useful bias
 RESTING, FORBIDDEN = MAX_DISTANCE + 1, MAX_DISTANCE + 2  # kinds of keys beside those at a distance
 
 
@@ -57,6 +58,8 @@ class ItemEncoder(ItemEmbedding):
 class Attention(nn.Module):
     """Multi-head attention whose keys carry a learned bias by set distance, and one learned key to rest on.
 
+    The bias starts at -slope log(distance), the slope halving from head to head: the newest sets count most before
+    anything is learned, as in ALiBi (Press et al. 2022) but by a power of the distance.
     The resting key keeps the softmax defined where a position has nothing before it: an empty history has a vector.
     """
 
@@ -67,7 +70,9 @@ class Attention(nn.Module):
         self.key = nn.Linear(config.dim, config.dim)
         self.value = nn.Linear(config.dim, config.dim)
         self.out = nn.Linear(config.dim, config.dim)
-        self.distance_bias = nn.Parameter(torch.zeros(MAX_DISTANCE + 1, config.heads))
+        slopes = 0.5 ** torch.arange(config.heads)
+        distance = torch.arange(MAX_DISTANCE + 1).clamp(min=1)
+        self.distance_bias = nn.Parameter(-distance.log().unsqueeze(1) * slopes / BIAS_STEP)
         self.rest_key = nn.Parameter(torch.randn(1, config.heads, 1, config.dim // config.heads) * 0.02)
         self.rest_value = nn.Parameter(torch.zeros(1, config.heads, 1, config.dim // config.heads))
 
@@ -82,7 +87,7 @@ class Attention(nn.Module):
 
     def _bias(self, kinds: Tensor) -> Tensor:
         """[B, h, q, 1 + L]: one look-up for distance and mask together, as this is the widest array of the model."""
-        of_kind = F.pad(F.pad(self.distance_bias.T, (0, 1)), (0, 1), value=-1e4)  # [h, kinds]
+        of_kind = F.pad(F.pad(BIAS_STEP * self.distance_bias.T, (0, 1)), (0, 1), value=-1e4)  # [h, kinds]
         bias = of_kind.index_select(1, kinds.reshape(-1))
         return bias.reshape(self.heads, *kinds.shape).transpose(0, 1)
 
