@@ -81,6 +81,31 @@ def fit_position_model(
     return PositionModel(examined / examined[0], relevance * examined[0])
 
 
+def fit_item_positions(
+    items: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    clicks: NDArray[np.bool_],
+    num_items: int,
+    num_positions: int,
+) -> PositionModel:
+    """`fit_position_model` with a relevance for each item, whoever sees it: propensities [P], relevance [num_items].
+
+    A user meets an item too seldom for a relevance of every pair. This assumes that what stands at a place is no more
+    relevant to those who see it there than to those who see it elsewhere. Where each user gets their own order it is:
+    the lower places then come out as looked at less than they are, and their clicks weigh too much. Bound the weights,
+    and show a share of the lists in random order. The largest propensity is 1; of a position without impressions it is
+    that of its neighbours, by a straight line; an item that was never shown has relevance 0.
+    Raises ValueError where the first position has no clicks.
+    """
+    seen, place = np.unique(positions, return_inverse=True)
+    fitted = fit_position_model(items, place, clicks, len(seen))
+    top = float(fitted.propensities.max())
+    propensities = np.interp(np.arange(num_positions), seen, fitted.propensities / top)
+    relevance = np.zeros(num_items)
+    relevance[: len(fitted.relevance)] = np.minimum(fitted.relevance * top, 1.0)
+    return PositionModel(propensities, relevance)
+
+
 def click_weights(
     positions: NDArray[np.int64], propensities: NDArray[np.float64], max_weight: float
 ) -> NDArray[np.float64]:

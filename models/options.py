@@ -247,6 +247,15 @@ class RankerOptions(Section):
     loss: Literal["log_loss", "bpr", "softmax", "squared"] = Field(
         default="log_loss", description="squared is for explicit ratings; bpr and softmax compare within a list"
     )
+    impressions: bool = Field(
+        default=False,
+        description="what the user was shown and did not click, by [impressions], stands beside a list's candidates",
+    )
+    propensity: Literal["none", "position"] = Field(
+        default="none",
+        description="position: a click counts by one over the chance that its place was looked at, by [impressions]",
+    )
+    max_weight: float = Field(default=10, ge=1, le=1000, description="propensity: a click counts at most this much")
     crosses: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
         default=[], description="wide_deep: pairs of categorical features whose combinations get a weight of their own"
     )
@@ -260,6 +269,24 @@ class RankerOptions(Section):
     def history_read(self) -> int:
         """Positions of the history that the model takes; 0 for one that takes none."""
         return self.history_length if self.model == "transformer" else 0
+
+    @property
+    def asks_for_impressions(self) -> str | None:
+        """The setting that needs logged impressions, None where none does."""
+        if self.propensity != "none":
+            return "propensity"
+        return "impressions" if self.impressions else None
+
+    @model_validator(mode="after")
+    def _impressions_have_a_use(self) -> Self:
+        asked = self.asks_for_impressions
+        if asked and self.learn_from == "interactions":
+            raise ValueError(f'{asked} is for candidate lists; leave it out, or learn_from = "interactions"')
+        if self.propensity != "none" and self.loss == "squared":
+            raise ValueError(
+                'propensity weighs clicks, and loss = "squared" is for ratings; choose log_loss, bpr or softmax'
+            )
+        return self
 
     @model_validator(mode="after")
     def _crosses_have_a_model(self) -> Self:

@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 
 from models import checkpoint
 from models.data.dataset import Dataset
+from models.exposure import PositionModel
 from models.fitting import Fit
 from models.options import SasRecOptions, TrainSection, TwoTowerOptions
 from models.ranking.interactions import fit_interactions
 from models.ranking.pieces import Ranker
 from models.ranking.samples import LabelWindow, RankerSamples, ranker_samples
+from models.ranking.shown import fit_positions, shown_pairs
 from models.ranking.train import build_ranker, fit_ranker
 from models.retrieval.model import RetrievalModel
 from models.retrieval.snapshot import snapshot
@@ -62,6 +64,12 @@ def train(dataset: Dataset, options: TrainSection, folder: Path, log: RunLog) ->
         raise ValueError(
             "the data have no window for the ranker to learn from: set split.ranker_windows to 1 or more and prepare "
             'again, or set [train.ranker] model = "none" or learn_from = "interactions"'
+        )
+    asked = options.ranker.asks_for_impressions
+    if asked and dataset.impressions is None:
+        raise ValueError(
+            f"[train.ranker] {asked} needs logged impressions, and the data have none: name their file in a section "
+            f"[impressions] and prepare again, or leave {asked} out"
         )
     stages = _Stages(dataset, options, folder, log)
     stages.retrieval()
@@ -144,10 +152,12 @@ class _Stages:
             return
         splits, length = self.dataset.splits, self._window_ms()
         starts = range(self.ranker_start_ms, splits.valid_start_ms - length + 1, length)
-        train_samples = self._samples(
-            [(start, start + length) for start in starts], "ranker samples", self.options.ranker.negatives
-        )
-        valid_samples = self._samples([(splits.valid_start_ms, splits.test_start_ms)], "validation samples", 0)
+        ranker = self.options.ranker
+        positions = fit_positions(self.dataset, splits.valid_start_ms) if ranker.propensity == "position" else None
+        windows = [(start, start + length) for start in starts]
+        train_samples = self._samples(windows, "ranker samples", ranker.negatives, positions, ranker.impressions)
+        validation = [(splits.valid_start_ms, splits.test_start_ms)]
+        valid_samples = self._samples(validation, "validation samples", 0, positions)
         fitted = fit_ranker(
             self.dataset, train_samples, valid_samples, self.options, self.log, self._checkpoint(RANKER), self.key
         )
@@ -182,14 +192,25 @@ class _Stages:
             )
         return weights, header
 
-    def _samples(self, windows: list[tuple[int, int]], stage: str, num_sampled: int) -> RankerSamples:
+    def _samples(
+        self,
+        windows: list[tuple[int, int]],
+        stage: str,
+        num_sampled: int,
+        positions: PositionModel | None,
+        with_refused: bool = False,
+    ) -> RankerSamples:
         weights, _ = self.result(RETRIEVAL)
         length = self.options.ranker.history_read
         label_windows = []
         for start, end in windows:
             model = build_model(self.dataset, self.options, start)  # popularity as of the window's start
             checkpoint.set_weights(model, weights)
-            label_windows.append(LabelWindow(start, end, snapshot(self.dataset, model, start)))
+            shown = None
+            if positions or with_refused:
+                shown = shown_pairs(self.dataset, start, end, positions, self.options.ranker.max_weight)
+            found = snapshot(self.dataset, model, start)
+            label_windows.append(LabelWindow(start, end, found, shown, with_refused))
         return ranker_samples(self.dataset, label_windows, num_sampled, self.options.seed, self.log, stage, length)
 
     def _fit(self, stage: str, until_ms: int, **more: Any) -> Fit:

@@ -31,7 +31,9 @@ def judge_interactions(table: ir.Table, section: InteractionsSection, *, timed: 
     rows = {
         "user_id": id_column(table, path, section.user_id),
         "item_id": id_column(table, path, section.item_id),
-        "time_ms": _time_ms(table, section) if timed else ibis.literal(0, "int64"),
+        "time_ms": read_time_ms(table, path, section.timestamp, section.time_unit, "interactions")
+        if timed
+        else ibis.literal(0, "int64"),
         "event_type": _event_type(table, section),
         "value": finite_number(table, path, section.value) if section.value else ibis.literal(0.0),
         "value_given": table[section.value].notnull() if section.value else ibis.literal(True),
@@ -41,9 +43,9 @@ def judge_interactions(table: ir.Table, section: InteractionsSection, *, timed: 
     judged = table.select(**rows)
     return judged.mutate(
         reason=ibis.cases(
-            *_id_reasons(judged.user_id, "user_id"),
-            *_id_reasons(judged.item_id, "item_id"),
-            (judged.time_ms.isnull(), _time_reason(section)),
+            *id_reasons(judged.user_id, "user_id"),
+            *id_reasons(judged.item_id, "item_id"),
+            (judged.time_ms.isnull(), time_reason(section.time_unit)),
             (judged.event_type.length() > MAX_EVENT_TYPE_LENGTH, f"event_type over {MAX_EVENT_TYPE_LENGTH} characters"),
             (judged.value_given & judged.value.isnull(), "value is not a finite number"),
             *([] if section.min_value is None else [(judged.value < section.min_value, below_reason(section))]),
@@ -58,12 +60,12 @@ def below_reason(section: InteractionsSection) -> str:
 
 def judge_ids(rows: ir.Table, column: str) -> ir.Table:
     """`reason` added to rows of items or users, whose `id` came from `column`."""
-    return rows.mutate(reason=ibis.cases(*_id_reasons(rows.id, column)))
+    return rows.mutate(reason=ibis.cases(*id_reasons(rows.id, column)))
 
 
 def judge_pairs(rows: ir.Table, columns: tuple[str, str]) -> ir.Table:
     """`reason` added to edges, whose `id` and `other` came from the two columns."""
-    reasons = [*_id_reasons(rows.id, columns[0]), *_id_reasons(rows.other, columns[1])]
+    reasons = [*id_reasons(rows.id, columns[0]), *id_reasons(rows.other, columns[1])]
     return rows.mutate(reason=ibis.cases(*reasons))
 
 
@@ -112,7 +114,7 @@ def finite_number(table: ir.Table, path: str, column: str) -> ir.FloatingValue:
     return ibis.ifelse(number.isnan() | (number.abs() > MAX_NUMBER), ibis.null("float64"), number)
 
 
-def _id_reasons(ids: ir.StringValue, name: str) -> list[tuple[ir.BooleanValue, str]]:
+def id_reasons(ids: ir.StringValue, name: str) -> list[tuple[ir.BooleanValue, str]]:
     return [
         (ids.isnull(), f"{name} is missing"),
         (ids == "", f"{name} is empty"),
@@ -126,19 +128,22 @@ def _event_type(table: ir.Table, section: InteractionsSection) -> ir.StringValue
     return table[section.event_type].cast("string").nullif("")
 
 
-def _time_ms(table: ir.Table, section: InteractionsSection) -> ir.IntegerValue:
-    """Milliseconds since 1970 UTC; null where there is no readable time between 1970 and 2100."""
-    values = table[section.timestamp]
-    if section.time_unit is not None:
-        number = finite_number(table, section.path, section.timestamp) * _MS_PER_UNIT[section.time_unit]
+def read_time_ms(table: ir.Table, path: str, column: str, unit: str | None, section: str) -> ir.IntegerValue:
+    """Milliseconds since 1970 UTC; null where there is no readable time between 1970 and 2100.
+
+    unit: time_unit of the section of this name.
+    """
+    values = table[column]
+    if unit is not None:
+        number = finite_number(table, path, column) * _MS_PER_UNIT[unit]
         readable = number.between(0, LATEST_TIME_MS)
-        if section.time_unit == "position":
+        if unit == "position":
             readable = readable & (number == number.floor())
         return ibis.ifelse(readable, number, ibis.null("float64")).round().cast("int64")
     if isinstance(values.type(), dt.Numeric):
-        raise SourceError(f"{section.path}: column {section.timestamp!r} holds numbers; set interactions.time_unit")
+        raise SourceError(f"{path}: column {column!r} holds numbers; set {section}.time_unit")
     if not isinstance(values.type(), dt.String | dt.Timestamp | dt.Date):
-        raise SourceError(f"{section.path}: column {section.timestamp!r} is {values.type()}; times are expected")
+        raise SourceError(f"{path}: column {column!r} is {values.type()}; times are expected")
     # TIMESTAMP would ignore the offset in "10:00+02:00"; TIMESTAMPTZ honours it.
     time = values.try_cast(dt.Timestamp(timezone="UTC")).cast("timestamp")
     in_range = time.between(ibis.timestamp("1970-01-01"), ibis.timestamp("2100-01-01"))
@@ -151,8 +156,8 @@ def epoch_ms(time: ir.TimestampValue) -> ir.IntegerValue:
     return time.truncate("s").epoch_seconds().cast("int64") * 1000 + time.millisecond().cast("int64")
 
 
-def _time_reason(section: InteractionsSection) -> str:
-    if section.time_unit == "position":
+def time_reason(unit: str | None) -> str:
+    if unit == "position":
         return "timestamp is not a position: a whole number from 0 on"
-    hint = f"as a number in {section.time_unit}" if section.time_unit else "as ISO 8601 (for numbers set time_unit)"
+    hint = f"as a number in {unit}" if unit else "as ISO 8601 (for numbers set time_unit)"
     return f"timestamp missing, not readable {hint}, or not in 1970 to 2100"

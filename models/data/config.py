@@ -14,7 +14,7 @@ from models.options import TrainSection
 from models.section import Section
 
 EventType = Annotated[str, Field(min_length=1, max_length=64)]
-SOURCES = ("interactions", "items", "users", "social", "item_edges")  # the sections that have a path
+SOURCES = ("interactions", "items", "users", "social", "item_edges", "impressions")  # the sections that have a path
 LABELLED_PATHS = ("train", "valid", "test")
 
 
@@ -105,6 +105,29 @@ class ItemEdgesSection(Section):
     def _two_columns(self) -> Self:
         if self.item_id == self.other:
             raise ValueError(f"item_id and other are the same column {self.other!r}")
+        return self
+
+
+class ImpressionsSection(Section):
+    """What was shown to whom, and at which place. What became of it is told from [interactions]."""
+
+    path: str = Field(min_length=1)
+    user_id: ColumnName = "user_id"
+    item_id: ColumnName = "item_id"
+    timestamp: ColumnName = "timestamp"
+    time_unit: Literal["s", "ms", "us"] | None = Field(default=None, description="unit of a timestamp that is a number")
+    position: ColumnName = Field(default="position", description="column with the place in the list, from 1 on")
+    recommendation_id: ColumnName | None = Field(default=None, description="column that tells lists apart")
+    click_window_hours: float = Field(
+        default=24, gt=0, le=8784, description="an interaction at most this much later is a click on it"
+    )
+
+    @model_validator(mode="after")
+    def _one_role_a_column(self) -> Self:
+        columns = [self.user_id, self.item_id, self.timestamp, self.position, self.recommendation_id]
+        for column in columns:
+            if column is not None and columns.count(column) > 1:
+                raise ValueError(f"{column!r} is the column of two things; each has one of its own")
         return self
 
 
@@ -199,6 +222,7 @@ class Config(Section):
     users: UsersSection | None = None
     social: SocialSection | None = None
     item_edges: ItemEdgesSection | None = None
+    impressions: ImpressionsSection | None = None
     features: FeaturesSection = FeaturesSection()
     events: EventsSection = EventsSection()
     split: SplitSection = SplitSection()
@@ -220,6 +244,19 @@ class Config(Section):
         also = [name for name in SOURCES if self.labelled and getattr(self, name)]
         if also:
             raise ValueError(f"labelled has its features in the table itself; leave out {', '.join(also)}")
+        return self
+
+    @model_validator(mode="after")
+    def _impressions_have_their_times(self) -> Self:
+        if self.impressions and self.split.kind != "time":
+            raise ValueError(
+                f"impressions have real times, and a {self.split.kind} split rewrites those of the interactions, so "
+                'that no click would be found again; set [split] kind = "time", or leave [impressions] out'
+            )
+        asked = self.train.ranker.asks_for_impressions
+        if asked and self.impressions is None:
+            where = "a labelled table has none" if self.labelled else "name their file in a section [impressions]"
+            raise ValueError(f"train.ranker.{asked} needs logged impressions: {where}")
         return self
 
     @model_validator(mode="after")

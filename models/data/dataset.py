@@ -21,6 +21,8 @@ from models.data.checks import (
     check_strings,
 )
 from models.data.errors import DatasetError
+from models.data.impressions import COLUMNS as IMPRESSION_COLUMNS
+from models.data.impressions import Impressions
 from models.data.interactions import COLUMNS, Interactions
 from models.data.report import Report
 
@@ -65,8 +67,8 @@ class Dataset:
     returned column.  item_filters: codes int32 [N] (-1 missing) and the values they stand for, for each filterable
     column.  folder: where it lies.  social_edges: int32 [E, 2], user indices.  item_edges: int32 [E, 2], item indices.
     item_multi: codes int32 [N, m] padded with 0, item_text, item_vectors_given: float32 [N, dim], each by feature.
-    An edge has no direction: the smaller index is first, and each pair stands once, sorted.  Raises DatasetError where
-    the parts do not fit together.
+    An edge has no direction: the smaller index is first, and each pair stands once, sorted.  impressions: None where
+    none are logged.  Raises DatasetError where the parts do not fit together.
     """
 
     schema: Schema
@@ -90,6 +92,7 @@ class Dataset:
     item_multi: dict[str, NDArray[np.int32]] = field(default_factory=dict)
     item_text: dict[str, BytesColumn] = field(default_factory=dict)
     item_vectors_given: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    impressions: Impressions | None = None
 
     @property
     def num_items(self) -> int:
@@ -107,6 +110,10 @@ class Dataset:
         self._check_items()
         self._check_users()
         self._check_interactions()
+        if self.impressions is not None:
+            check_range("impressions/user_index.npy", self.impressions.user_index, 0, self.num_users)
+            check_range("impressions/item_index.npy", self.impressions.item_index, 0, self.num_items)
+            self.impressions.check_clicks(self.interactions)
 
     def _check_items(self) -> None:
         n, schema = self.num_items, self.schema
@@ -195,7 +202,16 @@ def _open(folder: Path, head: dict[str, Any]) -> Dataset:
         item_multi={f.name: _load(items / "multi" / f"{f.name}.npy") for f in schema.of_items(MultiFeature)},
         item_text={f.name: _load_strings(items / "text", f.name) for f in schema.of_items(TextFeature)},
         item_vectors_given={f.name: _load(items / "vectors" / f"{f.name}.npy") for f in schema.of_items(VectorFeature)},
+        impressions=_open_impressions(folder / "impressions", head.get("impressions")),
     )
+
+
+def _open_impressions(folder: Path, head: dict[str, int] | None) -> Impressions | None:
+    """head: what dataset.json says of them, if there are any."""
+    if head is None:
+        return None
+    arrays = {name: _load(folder / f"{name}.npy") for name in (*IMPRESSION_COLUMNS, "came_from")}
+    return Impressions(**arrays, click_window_ms=head["click_window_ms"])
 
 
 def _load(path: Path) -> NDArray[Any]:

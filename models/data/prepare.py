@@ -19,6 +19,7 @@ from models.data.catalogue import Items, Users, make_items, make_users
 from models.data.config import SOURCES, Config
 from models.data.dataset import PARTS, load_dataset
 from models.data.errors import DatasetError, SourceError
+from models.data.impression_log import ImpressionLog, read_impressions
 from models.data.log import Log, OrderedLog, order_log, read_log
 from models.data.report import Report
 from models.data.sources import connect
@@ -83,14 +84,15 @@ def _prepare(config: Config, archived: Sequence[Path], scratch: Path, on_step: C
         users = make_users(connection, config, log)
         on_step("order")
         rows = order_log(connection, config, log, items.arranged.index, users.arranged.index)
+        shown = read_impressions(connection, config, rows.interactions, items.arranged.index, users.arranged.index)
     finally:
         connection.disconnect()
-    report = _report(config, log, items, users, rows)
+    report = _report(config, log, items, users, rows, shown)
     require_parts(report.parts, log.splits)
     on_step("write")
-    write_dataset(
-        scratch / "prepared", _schema(config, log, items, users, rows), log.splits, rows, items, users, report
-    )
+    impressions = shown.impressions if shown else None
+    schema = _schema(config, log, items, users, rows)
+    write_dataset(scratch / "prepared", schema, log.splits, rows, items, users, impressions, report)
     load_dataset(scratch / "prepared")  # what was written must open
     return report
 
@@ -113,7 +115,9 @@ def _schema(config: Config, log: Log, items: Items, users: Users, rows: OrderedL
     )
 
 
-def _report(config: Config, log: Log, items: Items, users: Users, rows: OrderedLog) -> Report:
+def _report(
+    config: Config, log: Log, items: Items, users: Users, rows: OrderedLog, shown: ImpressionLog | None
+) -> Report:
     sources = {
         "interactions": log.source,
         archive.NAME: log.archive.source if log.archive else None,
@@ -121,6 +125,7 @@ def _report(config: Config, log: Log, items: Items, users: Users, rows: OrderedL
         "users": users.source,
         "social": users.social.source,
         "item_edges": items.edges.source,
+        "impressions": shown.source if shown else None,
     }
     times = rows.interactions.time_ms
     return Report(
@@ -142,6 +147,8 @@ def _report(config: Config, log: Log, items: Items, users: Users, rows: OrderedL
         clock_shift_ms=log.archive.clock_shift_ms if log.archive else None,
         rare_values=_not_zero(items.encoded.rare | users.encoded.rare | rows.rare),
         cut_values=_not_zero(items.encoded.cut),
+        num_impressions=len(shown.impressions) if shown else None,
+        impressions_clicked=int(shown.impressions.clicked.sum()) if shown else 0,
     )
 
 

@@ -45,6 +45,8 @@ class Report(BaseModel):
     clock_shift_ms: int | None = None  # how far the newest archived event's time was moved back, None without events
     rare_values: dict[str, int] = {}  # distinct values that share code 0, by feature
     cut_values: dict[str, int] = {}  # values of items that had more than max_values, by feature
+    num_impressions: int | None = None  # kept; None where none are logged
+    impressions_clicked: int = 0  # of these
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """The report for a person: (what, how many)."""
@@ -72,6 +74,9 @@ class Report(BaseModel):
         yield "interactions kept", f"{self.num_interactions:,}"
         for part, count in self.parts.items():
             yield f"of these in {part}", f"{count:,}"
+        if self.num_impressions is not None:
+            yield "impressions kept", f"{self.num_impressions:,}"
+            yield "of these clicked", f"{self.impressions_clicked:,}"
         yield "first time", _utc(self.first_time_ms)
         yield "last time", _utc(self.last_time_ms)
 

@@ -19,6 +19,8 @@ from models.data.catalogue import Items, Users
 from models.data.config import SOURCES, Config
 from models.data.dataset import FORMAT_VERSION, Splits
 from models.data.errors import DataError
+from models.data.impressions import COLUMNS as IMPRESSION_COLUMNS
+from models.data.impressions import Impressions
 from models.data.interactions import COLUMNS
 from models.data.log import OrderedLog
 from models.data.report import Report
@@ -29,7 +31,14 @@ PREPARE_VERSION = 2
 
 
 def write_dataset(
-    folder: Path, schema: Schema, splits: Splits, rows: OrderedLog, items: Items, users: Users, report: Report
+    folder: Path,
+    schema: Schema,
+    splits: Splits,
+    rows: OrderedLog,
+    items: Items,
+    users: Users,
+    impressions: Impressions | None,
+    report: Report,
 ) -> str:
     """Write all files; dataset.json comes last. Returns the fingerprint: SHA-256 of everything but the report.
 
@@ -45,6 +54,11 @@ def write_dataset(
         "numeric": list(rows.interactions.numeric),
         "schema": schema.model_dump(mode="json"),
     }
+    if impressions is not None:  # without them the file is as it was before there were any: fingerprints stay
+        head["impressions"] = {"click_window_ms": impressions.click_window_ms}
+        _save_all(
+            folder / "impressions", {name: getattr(impressions, name) for name in (*IMPRESSION_COLUMNS, "came_from")}
+        )
     digest = hashlib.sha256(orjson.dumps(head))
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + _sha256(file))

@@ -40,7 +40,8 @@ class ListTask:
         rows, row_list = _rows(self._train, lists)
         logits = _score(self._model, self._categories, self._train, lists, rows, row_list)
         labels = torch.from_numpy(self._train.labels[rows])
-        return list_loss(self._options.loss, logits, labels, torch.from_numpy(row_list))
+        weights = None if self._train.weights is None else torch.from_numpy(self._train.weights[rows])
+        return list_loss(self._options.loss, logits, labels, torch.from_numpy(row_list), weights)
 
     def validate(self) -> float:
         return list_ndcg(self._valid, predict(self._model, self._dataset, self._valid))
@@ -64,16 +65,26 @@ def predict(model: Ranker, dataset: Dataset, samples: RankerSamples, batch_size:
 
 
 def list_ndcg(samples: RankerSamples, scores: NDArray[np.float32], k: int = 10) -> float:
-    """Mean NDCG@k over the lists that have a target, the two kinds of list (seen items or not) weighing alike."""
+    """Mean NDCG@k over the lists that have a target, the two kinds of list (seen items or not) weighing alike.
+
+    With list_weights a weighted mean: training would else stop where the ranker agrees best with the places that its
+    validation clicks were made at.
+    """
     hits = np.zeros((len(samples), k), np.bool_)
     for number in range(len(samples)):
         rows = slice(samples.offsets[number], samples.offsets[number + 1])
         top = np.argsort(-scores[rows], kind="stable")[:k]
         hits[number, : len(top)] = samples.labels[rows][top] > 0
     kinds = [(samples.num_targets > 0) & (samples.include_seen == kind) for kind in (True, False)]
-    return float(
-        np.mean([metrics.ndcg(hits[kind], samples.num_targets[kind], k).mean() for kind in kinds if kind.any()])
-    )
+    return float(np.mean([_mean_ndcg(samples, hits, kind) for kind in kinds if kind.any()]))
+
+
+def _mean_ndcg(samples: RankerSamples, hits: NDArray[np.bool_], kind: NDArray[np.bool_]) -> float:
+    """Over some of the lists.  hits: bool [G, k], kind: bool [G]."""
+    values = metrics.ndcg(hits[kind], samples.num_targets[kind], hits.shape[1])
+    if samples.list_weights is None:
+        return float(values.mean())
+    return float(np.average(values, weights=samples.list_weights[kind]))
 
 
 def _rows(samples: RankerSamples, lists: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

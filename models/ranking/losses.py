@@ -1,6 +1,8 @@
 """Losses of a batch of candidate lists, as plain functions.
 
 logits float32 [n], labels float32 [n], row_list int64 [n] the list of each row, ascending from 0.
+weights float32 [n], of each row, or None for 1 each. They multiply what a row adds to the sums; what the sums are
+divided by stays, so that a click that counts for four gives the gradient of four (Joachims et al. 2017).
 """
 
 import torch
@@ -8,35 +10,51 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def list_loss(name: str, logits: Tensor, labels: Tensor, row_list: Tensor) -> Tensor:
-    """The loss of this name in `[train.ranker]`. log_loss and squared take each row for itself."""
+def list_loss(name: str, logits: Tensor, labels: Tensor, row_list: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The loss of this name in `[train.ranker]`. log_loss and squared take each row for itself.
+
+    Raises ValueError for weights with squared, which is for ratings.
+    """
     if name == "bpr":
-        return bpr(logits, labels, row_list)
+        return bpr(logits, labels, row_list, weights)
     if name == "softmax":
-        return softmax(logits, labels, row_list)
+        return softmax(logits, labels, row_list, weights=weights)
     if name == "squared":
+        if weights is not None:
+            raise ValueError("weights are of clicks; squared is the loss of ratings")
         return F.mse_loss(logits, labels)
-    return F.binary_cross_entropy_with_logits(logits, labels)
+    return F.binary_cross_entropy_with_logits(logits, labels, weights)
 
 
-def bpr(logits: Tensor, labels: Tensor, row_list: Tensor) -> Tensor:
+def bpr(logits: Tensor, labels: Tensor, row_list: Tensor, weights: Tensor | None = None) -> Tensor:
     """-log sigmoid(positive - negative), over all such pairs of a list (Rendle et al. 2009), then over the lists that
-    have one; 0 where none has."""
+    have one; 0 where none has. A pair weighs the product of its two rows."""
     positive, negative = _pairs(labels > 0, row_list)
     losses = F.softplus(logits[negative] - logits[positive])
+    if weights is not None:
+        losses = losses * weights[positive] * weights[negative]
     return _mean_of_lists(losses, row_list[positive])
 
 
-def softmax(logits: Tensor, labels: Tensor, row_list: Tensor, log_proposal: Tensor | None = None) -> Tensor:
+def softmax(
+    logits: Tensor,
+    labels: Tensor,
+    row_list: Tensor,
+    log_proposal: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> Tensor:
     """-log of the positive's share among itself and its list's negatives, over a list's positives, then over lists.
 
     The other positives of a list are masked.  log_proposal: float32 [n], logarithm of the probability with which a
     row came into the list, subtracted from its logit (Jean et al. 2015): the loss is then of the softmax over the
-    whole catalogue. None where every row is certain.
+    whole catalogue. None where every row is certain. A positive's weight is that of its term; a negative of weight w
+    is in the sum w times.
     """
     if log_proposal is not None:
         logits = logits - log_proposal
     positive, negative = labels > 0, labels <= 0
+    if weights is not None:
+        logits = torch.where(negative, logits + weights.clamp(min=1e-6).log(), logits)
     num_lists = int(row_list[-1]) + 1
     with torch.no_grad():
         lowest = torch.full((num_lists,), -torch.inf)
@@ -45,7 +63,8 @@ def softmax(logits: Tensor, labels: Tensor, row_list: Tensor, log_proposal: Tens
     shifted = (logits[negative] - top[row_list[negative]]).exp()
     total = torch.ones(num_lists).scatter_reduce(0, row_list[negative], shifted, "sum", include_self=False)
     of = row_list[contested]
-    return _mean_of_lists(F.softplus(total[of].log() + top[of] - logits[contested]), of)
+    losses = F.softplus(total[of].log() + top[of] - logits[contested])
+    return _mean_of_lists(losses if weights is None else losses * weights[contested], of)
 
 
 def _pairs(positive: Tensor, row_list: Tensor) -> tuple[Tensor, Tensor]:

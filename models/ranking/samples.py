@@ -3,7 +3,7 @@ user then turned to.
 
 Every user with a history before a window gives two lists a window: candidates with seen items and without. The
 retrieval model learns nothing from the first window on; it only stops where that window says. Sampled items stand
-beside the candidates.
+beside the candidates, and where impressions are logged also what the user was shown and did not click.
 """
 
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from models.contract.history import tower_input
 from models.data.dataset import Dataset, Interactions
 from models.item_stats import item_stats
 from models.offline import Retrieval, UserMoment, candidates, moments, ranker_input, seen_items, user_vectors
+from models.ranking.shown import ShownPairs
 from models.run_log import RunLog
 
 CONTEXT_KEPT = 0.5  # a request may not bring its context, so half of the samples do without
@@ -31,6 +32,8 @@ class RankerSamples:
     item_numeric float32 [W, N, Fi] per window, offsets int64 [G + 1].
     num_targets int64 [G]: distinct items the user turned to in the window, found among the candidates or not.
     history, set_ordinal int32 [G, L]: the history before the window, for a ranker that reads it; L may be 0.
+    weights float32 [n], of rows in the loss; list_weights float32 [G], the mean over a list's targets, found or not, by
+    which validation counts it. None where all are 1.
     """
 
     user_categorical: NDArray[np.int64]
@@ -46,6 +49,8 @@ class RankerSamples:
     item_numeric: NDArray[np.float32]
     history: NDArray[np.int32]
     set_ordinal: NDArray[np.int32]
+    weights: NDArray[np.float32] | None = None
+    list_weights: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -53,11 +58,16 @@ class RankerSamples:
 
 @dataclass(frozen=True, slots=True)
 class LabelWindow:
-    """Labels from [start_ms, end_ms), candidates from what was known before."""
+    """Labels from [start_ms, end_ms), candidates from what was known before.
+
+    shown: None where impressions are not asked for.  with_refused: what was shown and refused stands in the lists too.
+    """
 
     start_ms: int
     end_ms: int
     retrieval: Retrieval
+    shown: ShownPairs | None = None
+    with_refused: bool = False
 
 
 def item_numbers(dataset: Dataset, past: Interactions, now_ms: int) -> NDArray[np.float32]:
@@ -105,6 +115,8 @@ class _Builder:
         self.num_targets: list[int] = []
         self.features: list[UserFeatures] = []
         self.rows: list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]] = []
+        self.weights: list[NDArray[np.float32]] = []
+        self.list_weights: list[float] = []
 
     def add(self, number: int, window: LabelWindow, inside: Interactions, users: list[int]) -> None:
         found = moments(self.dataset, users, window.start_ms)
@@ -134,8 +146,9 @@ class _Builder:
         features, cross = ranker_input(self.dataset, window.retrieval, who, found)
         seen = np.empty(0, np.int64) if include_seen else seen_items(who.state, window.retrieval.item_hashes)
         items = found.items
-        if self.num_sampled:
-            items, cross = self._with_sampled(window.retrieval, who, vector, found, cross, seen)
+        refused = window.shown.refused_by(user) if window.shown and window.with_refused else np.empty(0, np.int64)
+        if self.num_sampled or len(refused):
+            items, cross = self._with_more(window.retrieval, who, vector, found, cross, seen, refused)
         self.users.append(user)
         self.window.append(number)
         self.seen.append(include_seen)
@@ -144,8 +157,11 @@ class _Builder:
         self.features.append(features)
         self.histories.append(tower_input(who.history, self.history_length))
         self.rows.append((items, cross, np.isin(items, wanted).astype(np.float32)))
+        if window.shown:
+            self.weights.append(window.shown.weights_of(user, items))
+            self.list_weights.append(float(window.shown.weights_of(user, wanted).mean()) if len(wanted) else 1.0)
 
-    def _with_sampled(
+    def _with_more(
         self,
         retrieval: Retrieval,
         who: UserMoment,
@@ -153,9 +169,11 @@ class _Builder:
         found: Candidates,
         cross: NDArray[np.float32],
         seen: NDArray[np.int64],
+        refused: NDArray[np.int64],
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The candidates, then sampled items that the service could have brought: not candidates, not ruled out."""
-        drawn = np.unique(self.rng.integers(0, self.dataset.num_items, self.num_sampled))
+        """The candidates, then sampled and refused items that the service could have brought: not candidates, not
+        ruled out."""
+        drawn = np.union1d(self.rng.integers(0, self.dataset.num_items, self.num_sampled), refused)
         drawn = np.setdiff1d(drawn, np.concatenate([found.items, seen]))
         together = np.concatenate([found.items, drawn])
         scores = np.concatenate([found.scores, retrieval.item_vectors[drawn] @ vector])
@@ -189,4 +207,10 @@ class _Builder:
             item_numeric=numbers,
             history=np.array([history for history, _ in self.histories], np.int32),
             set_ordinal=np.array([ordinals for _, ordinals in self.histories], np.int32),
+            weights=_unless_ones(np.concatenate(self.weights)) if self.weights else None,
+            list_weights=_unless_ones(np.array(self.list_weights, np.float32)) if self.weights else None,
         )
+
+
+def _unless_ones(weights: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    return weights if (weights != 1).any() else None
