@@ -30,6 +30,7 @@ from models.contract import bundle as layout
 from models.contract.features import cross_names
 from models.contract.manifest import Gate, GraphInfo, RankingInfo
 from models.data.dataset import Dataset
+from models.ranking.inputs import item_codes
 from models.ranking.pieces import Ranker
 from models.ranking.samples import item_numbers
 from models.retrieval.model import RetrievalModel
@@ -162,7 +163,7 @@ def _item_part(dataset: Dataset, trained: Trained, model: Ranker) -> NDArray[np.
     past = dataset.interactions.before(trained.until_ms)
     with torch.inference_mode():
         rows: NDArray[np.float32] = model.item_part(
-            torch.from_numpy(np.array(dataset.item_categorical, np.int64)),
+            item_codes(dataset),
             torch.from_numpy(item_numbers(dataset, past, trained.until_ms)),
         ).numpy()
     return rows

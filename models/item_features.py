@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.contract.schema import MultiFeature, TextFeature, VectorFeature
 from models.data.dataset import Dataset
+from models.layers import mean_of_values
 from models.text import item_text_vectors
 
 TEXT_DIM = 64
@@ -97,9 +98,7 @@ class ItemFeatureEncoder(nn.Module):
             vectors = vectors + self.dense[items] @ self.from_dense
         for name, table in zip(self.multi_names, self.multi_tables, strict=True):
             values = getattr(self, name)[items]  # [..., m]
-            # a product with the shares, which are 0 for padding: it adds in one order, whatever the batch
-            share = (values > 0) / (values > 0).sum(-1, keepdim=True).clamp(min=1)
-            vectors = vectors + (share.to(vectors.dtype).unsqueeze(-2) @ table(values)).squeeze(-2)
+            vectors = vectors + mean_of_values(values, table(values))
         return vectors
 
 

@@ -1,4 +1,4 @@
-"""The layers of a Transformer (Vaswani et al. 2017), as far as models share them."""
+"""Layers that models share: those of a Transformer (Vaswani et al. 2017), and a mean over several values."""
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,17 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 def join_heads(x: Tensor) -> Tensor:
     """[B, h, n, e] -> [B, n, h e], the inverse of `split_heads`."""
     return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], x.shape[1] * x.shape[3])
+
+
+def mean_of_values(codes: Tensor, vectors: Tensor) -> Tensor:
+    """The mean of the vectors of an item's values, 0 for an item without any: codes int64 [..., m], 0 for padding,
+    whose vector does not count; vectors [..., m, d] -> [..., d].
+
+    As a product with shares: it adds in one order, whatever the batch.
+    """
+    present = codes > 0
+    share = present / present.sum(-1, keepdim=True).clamp(min=1)
+    return (share.to(vectors.dtype).unsqueeze(-2) @ vectors).squeeze(-2)
 
 
 class FeedForward(nn.Module):

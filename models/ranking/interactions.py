@@ -17,6 +17,7 @@ from models.data.dataset import Dataset
 from models.offline import moments
 from models.options import TrainSection
 from models.positives import Positives
+from models.ranking.inputs import item_codes
 from models.ranking.losses import list_loss
 from models.ranking.pieces import Ranker
 from models.ranking.samples import item_numbers
@@ -45,7 +46,7 @@ class Sides:
         return cls(
             torch.from_numpy(np.stack([user.categorical for user in users])),
             torch.from_numpy(np.stack([user.numeric for user in users])),
-            torch.from_numpy(np.array(dataset.item_categorical, np.int64)),
+            item_codes(dataset),
             torch.from_numpy(item_numbers(dataset, dataset.interactions.before(now_ms), now_ms)),
         )
 

@@ -24,7 +24,7 @@ PREDICTED = 16_384  # rows at a time
 class LabelledRows:
     """n rows. Raises ValueError for parts of different lengths, and for a number that is not finite.
 
-    user_categorical int64 [n, Fu], user_numeric float32 [n, Gu], item_categorical int64 [n, Fi], item_numeric float32
+    user_categorical int64 [n, Fu], user_numeric float32 [n, Gu], item_categorical int64 [n, Ci], item_numeric float32
     [n, Gi], cross float32 [n, c], labels float32 [n].
     """
 
@@ -134,10 +134,10 @@ def _score(model: Ranker, *columns: Tensor) -> Tensor:
 def _check(part: str, rows: LabelledRows, inputs: RankerInputs, options: RankerOptions) -> None:
     if not len(rows):
         raise ValueError(f"the {part} part of the labelled table has no rows")
-    for name, sizes in (("user_categorical", inputs.user_sizes), ("item_categorical", inputs.item_sizes)):
+    for name, columns in (("user_categorical", inputs.user.columns), ("item_categorical", inputs.item.columns)):
         codes = getattr(rows, name)
-        _check_width(name, codes, len(sizes))
-        for column, (feature, size) in enumerate(sizes.items()):
+        _check_width(name, codes, len(columns))
+        for column, (feature, size) in enumerate(columns):
             if codes[:, column].min() < 0 or codes[:, column].max() >= size:
                 raise ValueError(f"labelled rows: {feature!r} has a code outside 0..{size - 1} in the {part} part")
     for name, width in (

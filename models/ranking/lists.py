@@ -8,6 +8,7 @@ from torch import Tensor
 from models import metrics
 from models.data.dataset import Dataset
 from models.options import RankerOptions
+from models.ranking.inputs import item_codes
 from models.ranking.losses import list_loss
 from models.ranking.pieces import Ranker
 from models.ranking.samples import RankerSamples
@@ -29,7 +30,7 @@ class ListTask:
     ) -> None:
         self._model, self._dataset, self._train, self._valid = model, dataset, train, valid
         self._options, self._seed = options, seed
-        self._categories = item_categories(dataset)
+        self._categories = item_codes(dataset)
         self.num_batches = -(-len(train) // options.batch_size)
 
     def loss(self, epoch: int, number: int) -> Tensor:
@@ -47,14 +48,10 @@ class ListTask:
         return list_ndcg(self._valid, predict(self._model, self._dataset, self._valid))
 
 
-def item_categories(dataset: Dataset) -> Tensor:
-    return torch.from_numpy(np.array(dataset.item_categorical, np.int64))
-
-
 def predict(model: Ranker, dataset: Dataset, samples: RankerSamples, batch_size: int = 64) -> NDArray[np.float32]:
     """Logits of every row, float32 [n]."""
     model.eval()
-    categories = item_categories(dataset)
+    categories = item_codes(dataset)
     parts = []
     with torch.inference_mode():
         for start in range(0, len(samples), batch_size):

@@ -27,14 +27,12 @@ def linear(inputs: RankerInputs) -> Term:
 
 def field_weights(inputs: RankerInputs) -> tuple[FieldEmbedding, FieldEmbedding]:
     """A weight a field, of the user's and of the item's, 0 before training."""
-    user = FieldEmbedding(inputs.user_sizes.values(), inputs.user_numeric, 1, std=0.0)
-    return user, FieldEmbedding(inputs.item_sizes.values(), inputs.item_numeric, 1, std=0.0)
+    return FieldEmbedding(inputs.user, 1, std=0.0), FieldEmbedding(inputs.item, 1, std=0.0)
 
 
 def field_vectors(inputs: RankerInputs, dim: int) -> tuple[FieldEmbedding, FieldEmbedding]:
     """The vectors of the user's fields and of the item's."""
-    user = FieldEmbedding(inputs.user_sizes.values(), inputs.user_numeric, dim)
-    return user, FieldEmbedding(inputs.item_sizes.values(), inputs.item_numeric, dim)
+    return FieldEmbedding(inputs.user, dim), FieldEmbedding(inputs.item, dim)
 
 
 def lr(inputs: RankerInputs, options: RankerOptions) -> Ranker:

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from models.options import RankerOptions
 from models.ranking.deep import DeepHead, FirstLayerHalf
 from models.ranking.embedding import FieldEmbedding, row_sums
-from models.ranking.inputs import RankerInputs
+from models.ranking.inputs import ITEM_ID, USER_ID, Fields, RankerInputs
 from models.ranking.pieces import Half, Head, Ranker, Share, Side, Term
-
-USER, ITEM = "user_id", "item_id"
 
 
 class FactorHalf(Half):
@@ -65,7 +63,7 @@ def _perceptron(options: RankerOptions, start: int) -> Term:
 
 def _ncf(inputs: RankerInputs, dim: int, terms: list[Term]) -> Ranker:
     """Raises ValueError for a schema without the ids as features."""
-    for name, sizes, group in ((USER, inputs.user_sizes, "user"), (ITEM, inputs.item_sizes, "item")):
+    for name, sizes, group in ((USER_ID, inputs.user_sizes, "user"), (ITEM_ID, inputs.item_sizes, "item")):
         if name not in sizes:
             raise ValueError(
                 f"[train.ranker] this model needs {name!r} as a categorical feature of the {group}; declare it, or "
@@ -73,14 +71,14 @@ def _ncf(inputs: RankerInputs, dim: int, terms: list[Term]) -> Ranker:
             )
     return Ranker(
         Side(
-            FieldEmbedding([inputs.user_sizes[USER]], 0, dim),
+            FieldEmbedding(Fields({USER_ID: inputs.user_sizes[USER_ID]}, 0, {}), dim),
             [term.user for term in terms],
-            column=list(inputs.user_sizes).index(USER),
+            column=list(inputs.user_sizes).index(USER_ID),
         ),
         Side(
-            FieldEmbedding([inputs.item_sizes[ITEM]], 0, dim),
+            FieldEmbedding(Fields({ITEM_ID: inputs.item_sizes[ITEM_ID]}, 0, {}), dim),
             [term.item for term in terms],
-            column=list(inputs.item_sizes).index(ITEM),
+            column=list(inputs.item_sizes).index(ITEM_ID),
         ),
         Head(inputs.cross, terms),
     )

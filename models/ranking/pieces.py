@@ -32,7 +32,7 @@ class Share(NamedTuple):
 
 
 class Half(nn.Module):
-    """One side of a term: (categorical [n, Fc], numeric [n, Fn], fields [n, F, k]) -> Share.  width: of its block."""
+    """One side of a term: (categorical [n, C], numeric [n, Fn], fields [n, F, k]) -> Share.  width: of its block."""
 
     width = 0
 
@@ -60,7 +60,7 @@ class Side(nn.Module):
         self.width = 1 + sum(half.width for half in halves)
 
     def forward(self, categorical: Tensor, numeric: Tensor) -> Tensor:
-        """categorical int64 [n, Fc], numeric float32 [n, Fn]."""
+        """categorical int64 [n, C], numeric float32 [n, Fn]."""
         if self.column is not None:
             categorical, numeric = categorical[:, self.column : self.column + 1], numeric[:, :0]
         fields = self.embedding(categorical, numeric)
@@ -117,7 +117,7 @@ class Ranker(nn.Module):
         return (*FEATURES, *HISTORY) if self.user_module.history_length else FEATURES
 
     def item_part(self, item_categorical: Tensor, item_numeric: Tensor) -> Tensor:
-        """item_categorical int64 [n, Fc], item_numeric float32 [n, Fn] -> [n, h]."""
+        """item_categorical int64 [n, C], see `item_codes`, item_numeric float32 [n, Fn] -> [n, h]."""
         part: Tensor = self.item_module(item_categorical, item_numeric)
         return part
 

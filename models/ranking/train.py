@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.contract.features import cross_names, user_numeric_names
+from models.contract.schema import MultiFeature
 from models.data.dataset import Dataset
 from models.item_stats import NAMES
 from models.options import RankerOptions, TrainSection
@@ -17,7 +18,7 @@ from models.ranking.build import build
 from models.ranking.deep import Mlp
 from models.ranking.embedding import half_squares
 from models.ranking.fnn import start_from_fm
-from models.ranking.inputs import RankerInputs
+from models.ranking.inputs import MultiField, RankerInputs, item_codes
 from models.ranking.lists import ListTask, list_ndcg
 from models.ranking.pieces import Ranker
 from models.ranking.samples import RankerSamples
@@ -74,7 +75,10 @@ def ranker_inputs(dataset: Dataset, *, candidates: bool = True) -> RankerInputs:
         item_sizes={feature.name: feature.size for feature in schema.categorical("item")},
         item_numeric=len(schema.numeric("item")) + len(NAMES),
         cross=len(cross_names(schema)) if candidates else 0,
-        catalogue=torch.from_numpy(np.array(dataset.item_categorical, np.int64)) if candidates else None,
+        catalogue=item_codes(dataset) if candidates else None,
+        item_multi={
+            feature.name: MultiField(feature.size, feature.length) for feature in schema.of_items(MultiFeature)
+        },
     )
 
 

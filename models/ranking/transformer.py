@@ -1,7 +1,7 @@
 """A Transformer ranker (BST, Chen et al. 2019): self-attention over what the user did with the candidate as the newest
 member of that sequence; then a perceptron over what came of it and all other features.
 
-    token = W [vectors of an item's categorical features] + a vector by how many sets ago; 0 sets for the candidate
+    token = W [vectors of an item's categories] + a vector by how many sets ago; 0 sets for the candidate
     [history's tokens, candidate's token] -> Transformer layers -> mean of the history, candidate's own
     score = MLP [mean, candidate, user fields, item fields, cross]
 
@@ -37,8 +37,8 @@ class Token(nn.Module):
         self.dropout = nn.Dropout(options.embedding_dropout)
 
     def forward(self, codes: Tensor, sets_ago: Tensor) -> Tensor:
-        """codes int64 [..., Fc], sets_ago int64 [...] -> [..., k]."""
-        fields = F.embedding(codes + self.embedding.offsets, self.embedding.table)
+        """codes int64 [..., C], sets_ago int64 [...] -> [..., k]."""
+        fields = self.embedding.look_up(codes)
         token: Tensor = self.project(self.dropout(fields).flatten(-2)) + self.sets_ago(sets_ago)
         return token
 
@@ -57,7 +57,7 @@ class History(nn.Module):
     def forward(self, history: Tensor, set_ordinal: Tensor) -> Tensor:
         """history, set_ordinal int64 [B, L], see `models.contract.history.tower_input` -> [B, L * (k + 1)]."""
         real = (history > 0).to(torch.float32)
-        codes = self.codes[(history - 1).clamp(min=0)]  # [B, L, Fc]
+        codes = self.codes[(history - 1).clamp(min=0)]  # [B, L, C]
         tokens = self.token(codes, set_ordinal.clamp(max=MAX_SETS)) * real.unsqueeze(-1)
         return torch.cat([tokens.flatten(1), real], 1)
 
@@ -142,21 +142,20 @@ class TransformerHead(nn.Module):
 
 
 def transformer(inputs: RankerInputs, options: RankerOptions) -> Ranker:
-    """Raises ValueError without histories, without a categorical item feature, and where heads do not divide dim."""
+    """Raises ValueError without histories, without a category of items, and where heads do not divide dim."""
     if inputs.catalogue is None:
         raise ValueError(
             '[train.ranker] model = "transformer" reads the history before each candidate list: it needs '
             'learn_from = "candidates", and does not learn from a labelled table'
         )
-    if not inputs.item_sizes:
+    if not inputs.item_sizes and not inputs.item_multi:
         raise ValueError(
-            '[train.ranker] model = "transformer" knows items by their categorical features and there is none: '
-            "declare one, 'item_id' for instance, or choose another model"
+            '[train.ranker] model = "transformer" knows items by their categories and there are none: '
+            "declare a categorical feature, 'item_id' for instance, or choose another model"
         )
     if options.dim % options.heads:
         raise ValueError(f"[train.ranker] dim = {options.dim} is not a multiple of heads = {options.heads}")
-    user = FieldEmbedding(inputs.user_sizes.values(), inputs.user_numeric, options.dim)
-    item = FieldEmbedding(inputs.item_sizes.values(), inputs.item_numeric, options.dim)
+    user, item = FieldEmbedding(inputs.user, options.dim), FieldEmbedding(inputs.item, options.dim)
     fan_in = (inputs.user_fields + inputs.item_fields + 2) * options.dim + inputs.cross
     token = Token(item, options)
     history = History(token, inputs.catalogue, options)

@@ -112,6 +112,8 @@ def _cross(inputs: RankerInputs, first: str, second: str) -> Cross:
 
 
 def _find(inputs: RankerInputs, name: str) -> Feature:
+    if name in inputs.item_multi:
+        raise ValueError(f"[train.ranker] crosses: {name!r} has several values an item; a cross is of two single ones")
     groups = ((True, inputs.user_sizes), (False, inputs.item_sizes))
     found = [Feature(side, list(sizes).index(name), sizes[name]) for side, sizes in groups if name in sizes]
     if not found:

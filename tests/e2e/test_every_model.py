@@ -4,6 +4,8 @@ whole request flow gives the lists of the offline evaluation, and answers a requ
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from app.call import Call, resolve_items
@@ -57,14 +59,20 @@ def few_users() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """The planted shop, with the ids as features beside its own."""
+    """The planted shop, with the ids as features beside its own, and a multi-valued one: an item has 0 to 3 tags."""
     folder = tmp_path_factory.mktemp("family")
     config = write_planted(folder / "shop").config
+    items = pq.read_table(config.parent / "items.parquet")
+    tags = [[f"tag{(row + place) % 5}" for place in range(row % 4)] for row in range(len(items))]
+    pq.write_table(items.append_column("tags", pa.array(tags)), config.parent / "items.parquet")
     text = config.read_text("utf-8")
+    text = text.replace('{ name = "price"', '{ name = "tags", kind = "multi" },\n    { name = "price"')
     for section in ("[items]", "[users]"):
         text = text.replace(section, f"{section}\nid_feature = true")
     config.write_text(text, "utf-8")
-    return load_dataset(prepare_dataset(load_config(config), folder / "data").folder)
+    prepared = load_dataset(prepare_dataset(load_config(config), folder / "data").folder)
+    assert prepared.item_multi["tags"].any()
+    return prepared
 
 
 def exported(dataset: Dataset, options: TrainSection, folder: Path) -> Engine:

@@ -19,7 +19,7 @@ from models.ranking.labelled import LabelledRows, fit_labelled, predict_rows
 from models.run_log import Silent
 from models.score_metrics import auc
 
-INPUTS = RankerInputs({"age": 2, "user_id": 12}, 1, {"item_id": 10, "genre": 2}, 0, 1)
+INPUTS = RankerInputs({"age": 2, "user_id": 13}, 1, {"item_id": 11, "genre": 2}, 0, 1)
 OPTIONS = RankerOptions(
     dim=4, hidden=[16], dropout=0.0, embedding_dropout=0.0, learning_rate=3e-2, batch_size=100, epochs=8, patience=4
 )
@@ -41,7 +41,7 @@ class Recorder(Silent):
 def table(count: int, seed: int, *, ratings: bool = False) -> LabelledRows:
     """Users of even id like items of even id; a weight of the cross feature and one of genre 1 beside."""
     rng = np.random.default_rng(seed)
-    user, item = rng.integers(0, 12, count), rng.integers(0, 10, count)
+    user, item = 1 + rng.integers(0, 12, count), 1 + rng.integers(0, 10, count)
     genre, cross = rng.integers(0, 2, count), rng.normal(size=(count, 1))
     score = 3.0 * ((user + item) % 2 == 0) - 2.0 + genre + 0.5 * cross[:, 0]
     labels = 3.0 + score if ratings else (rng.random(count) < 1 / (1 + np.exp(-2 * score)))
@@ -149,7 +149,7 @@ def test_half_squares_are_of_the_vectors_and_weights_of_fields_alone() -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(2.0)
-    values = (12 + 2 + 1 + 10 + 2) * (4 + 1)  # codes of both sides and a number, each a vector and a weight
+    values = (13 + 2 + 1 + 11 + 2) * (4 + 1)  # codes of both sides and a number, each a vector and a weight
     assert half_squares(model).item() == 0.5 * 4.0 * values
 
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from models.options import RankerOptions
 from models.ranking.build import build
-from models.ranking.inputs import RankerInputs
+from models.ranking.inputs import MultiField, RankerInputs
 from models.ranking.wide_deep import MAX_CODES, MAX_WEIGHTS
 
 INPUTS = RankerInputs({"age": 4, "shop": 3}, 0, {"genre": 5, "shop": 3}, 0, 0)
@@ -31,6 +31,8 @@ def test_crosses_of_features_that_are_not_there_or_are_there_twice() -> None:
     )
     refused(INPUTS, "'shop' is a feature of users and of items", model="wide_deep", crosses=[["age", "shop"]])
     refused(INPUTS, "'age' with 'age': name two features", model="wide_deep", crosses=[["age", "age"]])
+    several = INPUTS._replace(item_multi={"genres": MultiField(4, 2)})
+    refused(several, "'genres' has several values an item", model="wide_deep", crosses=[["age", "genres"]])
 
 
 def test_crosses_with_more_combinations_than_are_kept() -> None:
@@ -59,3 +61,17 @@ def test_crosses_for_a_model_without_a_wide_part() -> None:
 
 def test_a_name_that_is_no_model_of_this_kind() -> None:
     refused(INPUTS, "model = 'none' is not built here; one of lr, fm", model="none")
+
+
+def test_impressions_and_propensities_where_they_have_no_use() -> None:
+    with pytest.raises(ValidationError, match='propensity weighs clicks, and loss = "squared" is for ratings'):
+        RankerOptions(propensity="position", loss="squared")
+    with pytest.raises(
+        ValidationError, match='propensity is for candidate lists; leave it out, or learn_from = "inter'
+    ):
+        RankerOptions(propensity="position", learn_from="interactions")
+    with pytest.raises(ValidationError, match="impressions is for candidate lists"):
+        RankerOptions(impressions=True, learn_from="interactions")
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        RankerOptions(propensity="position", max_weight=0.9)
+    assert RankerOptions(impressions=True, loss="squared").asks_for_impressions == "impressions"

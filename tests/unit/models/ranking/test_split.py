@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from unsplit import Candidate, Unsplit
 
 from models.options import RankerOptions
 from models.ranking.build import MODELS, build
-from models.ranking.inputs import RankerInputs
+from models.ranking.inputs import Fields, MultiField, RankerInputs
 from models.ranking.pieces import Ranker
 
 NCF = ("gmf", "mlp", "neumf")
@@ -22,10 +23,13 @@ GROUPS = [
     RankerInputs({}, 0, {}, 2, 1),
     RankerInputs({}, 0, {}, 0, 2),
     RankerInputs({}, 2, {}, 0, 0),
+    RankerInputs({"age": 4}, 1, {"brand": 3}, 1, 2, item_multi={"genres": MultiField(5, 3), "tags": MultiField(4, 1)}),
+    RankerInputs({"age": 4}, 0, {}, 0, 1, item_multi={"genres": MultiField(5, 2)}),
 ]
 ID_GROUPS = [
     RankerInputs({"user_id": 6}, 0, {"item_id": 7}, 0, 0),
     RankerInputs({"age": 4, "user_id": 6}, 2, {"item_id": 7, "genre": 3}, 1, 3),
+    RankerInputs({"user_id": 6}, 0, {"genre": 3, "item_id": 7}, 0, 1, item_multi={"genres": MultiField(5, 2)}),
 ]
 SPLIT = [name for name in MODELS if name != "transformer"]  # which has a test of its own
 CASES = [(name, inputs) for name in SPLIT for inputs in (ID_GROUPS if name in NCF else GROUPS)]
@@ -50,8 +54,7 @@ def compare(name: str, inputs: RankerInputs, **options: Any) -> None:
     """Six candidates of three users, in one run."""
     model, rng = untrained(name, inputs, **options), np.random.default_rng(0)
     row_user = np.array([2, 0, 0, 1, 2, 0])
-    codes = [[rng.integers(0, size, n) for size in sizes.values()] for sizes, n in groups(inputs)]
-    users, items = (np.array(columns, np.int64).reshape(-1, n).T for columns, n in zip(codes, (3, 6), strict=True))
+    users, items = drawn(rng, inputs.user, 3), drawn(rng, inputs.item, 6)
     user_x, item_x, cross = (
         rng.normal(size=shape) for shape in ((3, inputs.user_numeric), (6, inputs.item_numeric), (6, inputs.cross))
     )
@@ -69,8 +72,14 @@ def compare(name: str, inputs: RankerInputs, **options: Any) -> None:
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
-def groups(inputs: RankerInputs) -> list[tuple[Any, int]]:
-    return [(inputs.user_sizes, 3), (inputs.item_sizes, 6)]
+def drawn(rng: np.random.Generator, fields: Fields, count: int) -> NDArray[np.int64]:
+    """Codes of one side; of a multi-valued field the first has no value, the last as many as there is place for."""
+    codes = np.array([rng.integers(0, size, count) for _, size in fields.columns], np.int64).reshape(-1, count).T
+    start = len(fields.sizes)
+    for size, length in fields.multi.values():
+        codes[0, start : start + length], codes[-1, start : start + length] = 0, rng.integers(1, size, length)
+        start += length
+    return codes
 
 
 @pytest.mark.parametrize(("name", "inputs"), CASES)

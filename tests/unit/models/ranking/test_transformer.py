@@ -12,19 +12,21 @@ from export.measure import rows_changed_by_batching
 from export.quantize import quantize
 from models.options import RankerOptions
 from models.ranking.build import build
-from models.ranking.inputs import RankerInputs
+from models.ranking.inputs import MultiField, RankerInputs
 from models.ranking.pieces import Ranker
 
 NUM_ITEMS, LENGTH = 60, 7
 OPTIONS = RankerOptions(model="transformer", dim=8, heads=2, layers=2, hidden=[12, 6], history_length=LENGTH)
-SIZES = {"genre": 5, "brand": 4}
+SIZES, TAGS = {"genre": 5, "brand": 4}, MultiField(6, 3)
 USERS = {"age": 4, "city": 3}
 
 
 def inputs() -> RankerInputs:
     torch.manual_seed(1)
     catalogue = torch.stack([torch.randint(0, size, (NUM_ITEMS,)) for size in SIZES.values()], 1)
-    return RankerInputs(USERS, 2, SIZES, 1, 3, catalogue)
+    tags = torch.randint(0, TAGS.size, (NUM_ITEMS, TAGS.length)).sort(1, descending=True).values
+    tags[0] = 0  # an item without any
+    return RankerInputs(USERS, 2, SIZES, 1, 3, torch.cat([catalogue, tags], 1), {"tags": TAGS})
 
 
 def made(options: RankerOptions = OPTIONS) -> Ranker:
@@ -74,8 +76,14 @@ def unsplit(model: Ranker, user: Feed, row: int, item: int, numbers: Tensor, cro
     def fields(side: str, codes: Tensor, sizes: list[int]) -> Tensor:
         return w[f"{side}.embedding.table"][codes + torch.tensor([0, sizes[0]])]
 
+    def of_item(codes: Tensor) -> Tensor:
+        """One item's vectors, of its tags their mean."""
+        tags = w["item_module.embedding.table"][sum(SIZES.values()) + codes[2:][codes[2:] > 0]]
+        mean = tags.sum(0, keepdim=True) / max(1, len(tags))
+        return torch.cat([fields("item_module", codes[:2], list(SIZES.values())), mean]).flatten()
+
     sequence = torch.tensor([*items.tolist(), item])
-    looked_up = fields("item_module", catalogue[sequence], list(SIZES.values())).flatten(1)
+    looked_up = torch.stack([of_item(codes) for codes in catalogue[sequence]])
     x = F.linear(looked_up, w[f"{token}.project.weight"], w[f"{token}.project.bias"])
     x = x + w[f"{token}.sets_ago.weight"][torch.tensor([*ago.tolist(), 0])]
     for layer in range(OPTIONS.layers):
@@ -181,7 +189,7 @@ def test_both_graphs_agree_in_every_size_and_no_score_depends_on_the_batch() -> 
     ("changed", "options", "told"),
     [
         ({"catalogue": None}, {}, 'learn_from = "candidates"'),
-        ({"item_sizes": {}}, {}, "'item_id' for instance"),
+        ({"item_sizes": {}, "item_multi": {}}, {}, "'item_id' for instance"),
         ({}, {"heads": 3}, "dim = 8 is not a multiple of heads = 3"),
         ({}, {"history_length": 512}, "row of each user would have 4,621 numbers"),
     ],

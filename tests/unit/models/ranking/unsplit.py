@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.ranking.inputs import RankerInputs
+from models.ranking.inputs import Fields, RankerInputs
 from models.ranking.pieces import Ranker
 
 Floats = NDArray[np.float64]
@@ -29,10 +29,20 @@ def num(tensor: torch.Tensor | Any) -> Floats:
     return tensor.detach().double().numpy()
 
 
-def lookup(embedding: Any, sizes: Sequence[int], codes: Sequence[int], numbers: Floats) -> list[Floats]:
-    """The vectors of a side's fields: rows of the table, each field's codes behind those of the fields before it."""
-    table, numeric = num(embedding.table), num(embedding.numeric)
-    vectors = [table[sum(sizes[:place]) + code] for place, code in enumerate(codes)]
+def lookup(embedding: Any, fields: Fields, codes: Sequence[int], numbers: Floats) -> list[Floats]:
+    """The vectors of a side's fields: rows of the table, each field's codes behind those of the fields before it; of a
+    multi-valued field the mean of as many as it has values."""
+    table, numeric, left = num(embedding.table), num(embedding.numeric), list(codes)
+    vectors, start = [], 0
+    for size in fields.sizes.values():
+        vectors.append(table[start + left.pop(0)])
+        start += size
+    for size, length in fields.multi.values():
+        values = [code for code in (left.pop(0) for _ in range(length)) if code]
+        total = sum((table[start + code] for code in values), np.zeros(table.shape[1]))
+        vectors.append(total / max(1, len(values)))
+        start += size
+    assert not left
     return vectors + [numeric[place] * value for place, value in enumerate(numbers)]
 
 
@@ -41,7 +51,6 @@ class Unsplit:
 
     def __init__(self, name: str, model: Ranker, inputs: RankerInputs, crosses: list[list[str]]) -> None:
         self.model, self.inputs, self.crosses = model, inputs, crosses
-        self.sizes = list(inputs.user_sizes.values()), list(inputs.item_sizes.values())
         self.formula: Callable[[Candidate], float] = getattr(self, "mlp_model" if name == "mlp" else name)
 
     def __call__(self, row: Candidate) -> float:
@@ -57,15 +66,15 @@ class Unsplit:
     def fields(self, row: Candidate) -> list[Floats]:
         """The vectors of the user's fields, then of the item's."""
         user, item = self.model.user_module.embedding, self.model.item_module.embedding
-        return lookup(user, self.sizes[0], row.user_codes, row.user_numbers) + lookup(
-            item, self.sizes[1], row.item_codes, row.item_numbers
+        return lookup(user, self.inputs.user, row.user_codes, row.user_numbers) + lookup(
+            item, self.inputs.item, row.item_codes, row.item_numbers
         )
 
     def weights(self, row: Candidate, place: int = 0) -> Floats:
         user, item = (half.weights for half in self.halves(place))
         return np.array(
-            lookup(user, self.sizes[0], row.user_codes, row.user_numbers)
-            + lookup(item, self.sizes[1], row.item_codes, row.item_numbers)
+            lookup(user, self.inputs.user, row.user_codes, row.user_numbers)
+            + lookup(item, self.inputs.item, row.item_codes, row.item_numbers)
         ).reshape(-1)
 
     def mlp(self, first: Floats, mlp: Any) -> float:
@@ -159,7 +168,7 @@ class Unsplit:
     def _crossed(self, row: Candidate) -> float:
         """A weight for every pair of values: of one side in one column, of both sides in a table."""
         names = list(self.inputs.user_sizes), list(self.inputs.item_sizes)
-        codes = dict(zip(names[0], row.user_codes, strict=True)) | dict(zip(names[1], row.item_codes, strict=True))
+        codes = dict(zip(names[0], row.user_codes, strict=True)) | dict(zip(names[1], row.item_codes, strict=False))
         total, seen = 0.0, {"user": 0, "item": 0, "both": 0}
         user, item = self.halves(1)
         for a, b in self.crosses:
