@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from models.exposure import (
     UNKNOWN,
     click_weights,
+    fit_item_positions,
     fit_position_model,
     randomised_propensities,
     refusal_weights,
@@ -72,6 +73,17 @@ def test_expected_clicks_give_the_model_back_exactly() -> None:
     found = fit_position_model(items, positions, clicks, 2, tolerance=1e-12)
     np.testing.assert_allclose(found.propensities, [1, 0.5], atol=1e-6)
     np.testing.assert_allclose(found.relevance, [0.8, 0.4], atol=1e-6)
+
+
+def test_propensities_by_items_cover_every_position_and_every_item() -> None:
+    """Places 1 and 3 of 0 to 4 have impressions, and people look at place 3 first: it is 1, place 1 is half of it, and
+    the others follow by a straight line. Relevances are of a click at place 3; item 1 was never shown, nor item 3."""
+    items, positions = np.repeat([0, 0, 2, 2], 1000), np.repeat([1, 3, 1, 3], 1000)
+    clicks = np.concatenate([np.arange(1000) < count for count in (400, 800, 200, 400)])
+    found = fit_item_positions(items, positions, clicks, 4, 5)
+    np.testing.assert_allclose(found.propensities, [0.5, 0.5, 0.75, 1, 1], atol=1e-4)
+    np.testing.assert_allclose(found.relevance, [0.8, 0, 0.4, 0], atol=1e-4)
+    click_weights(positions, found.propensities, 10)  # takes none above 1
 
 
 def test_weighted_clicks_have_the_relevances_as_their_mean_and_raw_clicks_the_wrong_order() -> None:

@@ -1,10 +1,11 @@
 """BPR and softmax over candidate lists, against sums written out, and the softmax of a whole catalogue."""
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
-from models.ranking.losses import bpr, softmax
+from models.ranking.losses import bpr, list_loss, softmax
 
 # list 0: positives 2 and 1, negatives 0 and -1; list 1: no negative; list 2: no positive; list 3: one of each
 LOGITS = torch.tensor([2.0, 0.0, 1.0, -1.0, 5.0, 3.0, 4.0, 0.5, 0.0])
@@ -54,3 +55,51 @@ def test_a_row_that_came_with_a_chance_of_a_quarter_stands_for_four() -> None:
     lists = torch.zeros(3, dtype=torch.int64)
     corrected = softmax(torch.tensor([1.0, 0.5, -1.0]), torch.tensor([1.0, 0.0, 0.0]), lists, proposal)
     close(corrected, float(np.log(np.exp(1) + 4 * np.exp(0.5) + np.exp(-1)) - 1))
+
+
+WEIGHTS = torch.tensor([4.0, 0.5, 2.0, 1.0, 1.0, 1.0, 0.25, 0.8, 3.0])
+
+
+def test_a_pair_of_bpr_weighs_the_product_of_its_rows() -> None:
+    def pair(difference: float) -> float:
+        return float(np.log1p(np.exp(-difference)))
+
+    first = (4 * 0.5 * pair(2 - 0) + 4 * pair(2 + 1) + 2 * 0.5 * pair(1 - 0) + 2 * pair(1 + 1)) / 4
+    close(bpr(LOGITS, LABELS, LISTS, WEIGHTS), (first + 3 * 0.8 * pair(0 - 0.5)) / 2)
+
+
+def test_a_positive_of_softmax_weighs_as_a_term_and_a_negative_as_a_part_of_the_sum() -> None:
+    negatives = 0.5 * np.exp(0.0) + np.exp(-1.0)
+    first = -(4 * np.log(np.exp(2) / (np.exp(2) + negatives)) + 2 * np.log(np.e / (np.e + negatives))) / 2
+    last = -3 * np.log(1 / (1 + 0.8 * np.exp(0.5)))
+    close(softmax(LOGITS, LABELS, LISTS, weights=WEIGHTS), (first + last) / 2)
+
+
+def test_a_negative_of_softmax_that_weighs_nothing_is_not_there() -> None:
+    logits = torch.tensor([1.0, 0.5, -1.0], requires_grad=True)
+    lists, labels = torch.zeros(3, dtype=torch.int64), torch.tensor([1.0, 0.0, 0.0])
+    loss = softmax(logits, labels, lists, weights=torch.tensor([1.0, 0.0, 1.0]))
+    np.testing.assert_allclose(loss.item(), np.log1p(np.exp(-2)), rtol=1e-4)
+    assert torch.isfinite(torch.autograd.grad(loss, logits)[0]).all()
+
+
+def test_a_row_of_log_loss_that_weighs_four_adds_four_times_as_much() -> None:
+    """And the mean is still over the number of rows."""
+    found = list_loss("log_loss", LOGITS[:2], LABELS[:2], LISTS[:2], WEIGHTS[:2])
+    close(found, (4 * np.log1p(np.exp(-2)) + 0.5 * np.log(2)) / 2)
+
+
+@pytest.mark.parametrize("name", ["log_loss", "bpr", "softmax"])
+def test_weights_of_one_change_no_bit(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(500, generator=generator).requires_grad_()
+    labels = (torch.rand(500, generator=generator) < 0.2).float()
+    lists = torch.arange(500) // 23
+    plain, weighed = (list_loss(name, logits, labels, lists, weights) for weights in (None, torch.ones(500)))
+    assert torch.equal(plain, weighed)
+    assert torch.equal(*(torch.autograd.grad(loss, logits)[0] for loss in (plain, weighed)))
+
+
+def test_ratings_have_no_weights() -> None:
+    with pytest.raises(ValueError, match="squared is the loss of ratings"):
+        list_loss("squared", LOGITS, LABELS, LISTS, WEIGHTS)
