@@ -97,7 +97,7 @@ def test_the_window_for_clicks_and_the_unit_of_time_are_the_sections_own(
 def test_the_order_of_lines_does_not_matter_but_their_content_does(folder: Path, tmp_path: Path, shop: Shop) -> None:
     def files() -> dict[str, bytes]:
         return {
-            path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".sha256"
+            str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".sha256"
         }
 
     before = files()

@@ -58,7 +58,7 @@ def test_what_the_document_shows_of_the_log_is_what_the_file_has(clone: Path) ->
 
 def test_every_other_toml_block_is_valid(tmp_path: Path) -> None:
     blocks = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         (tmp_path / "shortlist.toml").write_text(block, "utf-8")
         load_config(tmp_path / "shortlist.toml")
@@ -88,6 +88,21 @@ def test_the_block_with_every_kind_of_feature_prepares(tmp_path: Path) -> None:
     assert [feature.name for feature in dataset.schema.user_features] == ["user_id"]
     assert dataset.schema.of_items(MultiFeature)[1].vocabulary == ["gold"]
     assert (dataset.num_users, len(dataset.social_edges), len(dataset.item_edges)) == (3, 2, 1)
+
+
+def test_the_block_with_impressions_prepares(tmp_path: Path) -> None:
+    """Each loan was shown twice before, seven hours apart: it is a click on the newer showing alone."""
+    [block] = [block for block in re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL) if "[impressions]" in block]
+    (tmp_path / "shortlist.toml").write_text(block + "[split]\ntest_days = 10\nvalid_days = 9\nranker_windows = 1\n")
+    loans = [(f"u{i % 2}", f"i{i // 2 % 2}", f"2024-01-{i + 1:02d}") for i in range(30)]
+    lines = ["user_id,item_id,timestamp", *(f"{user},{item},{day}T08:00" for user, item, day in loans)]
+    (tmp_path / "loans.csv").write_text("\n".join(lines))
+    shown = [f"{user},{item},{day}T{hour},2,{day}" for user, item, day in loans for hour in ("07:00", "00:00")]
+    (tmp_path / "shown.csv").write_text("\n".join(["user_id,item_id,timestamp,place,list", *shown]))
+    config = load_config(tmp_path / "shortlist.toml")
+    assert (config.train.ranker.impressions, config.train.ranker.propensity) == (True, "position")
+    dataset = load_dataset(prepare_dataset(config, tmp_path / "data").folder)
+    assert (dataset.report.num_impressions, dataset.report.impressions_clicked) == (60, 30)
 
 
 def test_the_example_in_the_help_is_the_example_of_the_document() -> None:
