@@ -14,15 +14,16 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import track
 
 from bench.accuracy.ablation.run import ablation
 from bench.accuracy.ablation.table import markdown_tables, merge_ablation, read_ablation
+from bench.accuracy.ablation.variants import VARIANTS
 from bench.accuracy.rows import DEMO, data_sections, read_table
-from cli.progress import TrainProgress
-from cli.train import read_options
 from models.data.config import load_config
 from models.data.dataset import load_dataset
 from models.data.prepare import prepare_dataset
+from models.run_log import Silent
 
 FOLDER = Path(__file__).parent
 NAMES = [path.stem for path in sorted(FOLDER.glob("*.toml"))]
@@ -54,9 +55,10 @@ def _run(name: str, work: Path, data: Path | None, threads: int) -> list[dict[st
     command = [sys.executable, "-m", "cli.main", "train", "--config", str(config), "--data-dir", str(place)]
     subprocess.run([*command, "--threads", str(threads)], check=True)
     torch.set_num_threads(threads)
-    dataset = load_dataset(prepare_dataset(load_config(config), place).folder)
-    with TrainProgress(place / "ablation" / "tensorboard") as progress:
-        return list(ablation(dataset, read_options(place), place / "train", progress))
+    loaded = load_config(config)
+    dataset = load_dataset(prepare_dataset(loaded, place).folder)
+    found = ablation(dataset, loaded.train, place / "train", Silent())
+    return [entry for entries in track(found, name, len(VARIANTS) + 1) for entry in entries]
 
 
 def _configuration(name: str, work: Path, data: Path | None) -> str:

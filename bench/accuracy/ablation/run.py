@@ -34,8 +34,9 @@ K = 10
 
 def ablation(
     dataset: Dataset, options: TrainSection, folder: Path, log: RunLog, variants: Sequence[Variant] = VARIANTS
-) -> Iterator[dict[str, Any]]:
-    """NDCG@10 on the test window of every variant, and what it loses against the first, paired by user.
+) -> Iterator[list[dict[str, Any]]]:
+    """NDCG@10 on the test window of every variant by mode, and what it loses against the first, paired by user; at last
+    of the retrieval order.
 
     folder: of a finished training with these options; what the variants need is kept in <folder>/ablation.
     """
@@ -46,8 +47,8 @@ def ablation(
     for variant in variants:
         values = _per_user(test, _scores(lists, variant, test, log))
         base = base or values
-        yield from _entries(variant.name, values, base)
-    yield from _entries(RETRIEVAL_ORDER, _per_user(test, test.cross[:, column]), base)
+        yield _entries(variant.name, values, base)
+    yield _entries(RETRIEVAL_ORDER, _per_user(test, test.cross[:, column]), base)
 
 
 class _Lists:
@@ -126,12 +127,13 @@ def _per_user(test: RankerSamples, scores: NDArray[np.float32]) -> dict[str, NDA
 
 def _entries(
     name: str, values: dict[str, NDArray[np.float64]], base: dict[str, NDArray[np.float64]]
-) -> Iterator[dict[str, Any]]:
-    for mode, of_users in values.items():
-        change = paired_interval(of_users, base[mode], seed=0).relative
-        yield {
+) -> list[dict[str, Any]]:
+    return [
+        {
             "variant": name,
             "mode": mode,
             "ndcg@10": asdict(mean_interval(of_users, seed=0)),
-            "change": None if of_users is base[mode] else asdict(change),
+            "change": None if values is base else asdict(paired_interval(of_users, base[mode], seed=0).relative),
         }
+        for mode, of_users in values.items()
+    ]
