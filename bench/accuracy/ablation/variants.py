@@ -80,4 +80,5 @@ def without_candidates(samples: RankerSamples, alone: RankerSamples) -> RankerSa
     kept = (place >= np.repeat(candidates, sizes)) | (samples.labels > 0)
     counts = np.bincount(np.repeat(np.arange(len(sizes)), sizes)[kept], minlength=len(sizes))
     rows = {name: getattr(samples, name)[kept] for name in ("items", "cross", "labels")}
-    return replace(samples, offsets=np.cumsum([0, *counts]).astype(np.int64), **rows)
+    weights = None if samples.weights is None else samples.weights[kept]
+    return replace(samples, offsets=np.cumsum([0, *counts]).astype(np.int64), weights=weights, **rows)
