@@ -89,7 +89,7 @@ def ranker_samples(
     num_sampled: uniformly drawn items beside each list's candidates.  history_length: positions that the ranker reads.
     Raises ValueError when nobody gives a sample.
     """
-    builder = _Builder(dataset, num_sampled, np.random.default_rng(seed), history_length)
+    builder = _Builder(dataset, num_sampled, seed, history_length)
     inside = [dataset.interactions.between(window.start_ms, window.end_ms) for window in windows]
     log.start(stage, sum(len(np.unique(rows.user_index)) for rows in inside))
     done = 0
@@ -106,8 +106,8 @@ def ranker_samples(
 
 
 class _Builder:
-    def __init__(self, dataset: Dataset, num_sampled: int, rng: np.random.Generator, history_length: int) -> None:
-        self.dataset, self.num_sampled, self.rng, self.history_length = dataset, num_sampled, rng, history_length
+    def __init__(self, dataset: Dataset, num_sampled: int, seed: int, history_length: int) -> None:
+        self.dataset, self.num_sampled, self.seed, self.history_length = dataset, num_sampled, seed, history_length
         self.histories: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         self.users: list[int] = []
         self.window: list[int] = []
@@ -120,17 +120,18 @@ class _Builder:
 
     def add(self, number: int, window: LabelWindow, inside: Interactions, users: list[int]) -> None:
         found = moments(self.dataset, users, window.start_ms)
+        draws = [np.random.default_rng([self.seed, number, user]) for user in users]  # whoever else is in the data
         known = [
-            (user, replace(who, context=self._context(inside, user)))
-            for user, who in zip(users, found, strict=True)
+            (user, replace(who, context=self._context(inside, user, rng)), rng)
+            for user, who, rng in zip(users, found, draws, strict=True)
             if len(who.history)
         ]
-        vectors = user_vectors(self.dataset.schema, window.retrieval, [who for _, who in known])
-        for (user, who), vector in zip(known, vectors, strict=True):
+        vectors = user_vectors(self.dataset.schema, window.retrieval, [who for _, who, _ in known])
+        for (user, who, rng), vector in zip(known, vectors, strict=True):
             first, last = np.searchsorted(inside.user_index, [user, user + 1])
             targets = np.unique(inside.item_index[first:last]).astype(np.int64)
             for include_seen in (True, False):
-                self._add_list(number, window, user, who, vector, targets, include_seen)
+                self._add_list(number, window, user, who, vector, targets, include_seen, rng)
 
     def _add_list(
         self,
@@ -141,6 +142,7 @@ class _Builder:
         vector: NDArray[np.float32],
         targets: NDArray[np.int64],
         include_seen: bool,
+        rng: np.random.Generator,
     ) -> None:
         found = candidates(window.retrieval, who, vector, include_seen)
         features, cross = ranker_input(self.dataset, window.retrieval, who, found)
@@ -148,7 +150,7 @@ class _Builder:
         items = found.items
         refused = window.shown.refused_by(user) if window.shown and window.with_refused else np.empty(0, np.int64)
         if self.num_sampled or len(refused):
-            items, cross = self._with_more(window.retrieval, who, vector, found, cross, seen, refused)
+            items, cross = self._with_more(window.retrieval, who, vector, found, cross, seen, refused, rng)
         self.users.append(user)
         self.window.append(number)
         self.seen.append(include_seen)
@@ -170,19 +172,20 @@ class _Builder:
         cross: NDArray[np.float32],
         seen: NDArray[np.int64],
         refused: NDArray[np.int64],
+        rng: np.random.Generator,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The candidates, then sampled and refused items that the service could have brought: not candidates, not
         ruled out."""
-        drawn = np.union1d(self.rng.integers(0, self.dataset.num_items, self.num_sampled), refused)
+        drawn = np.union1d(rng.integers(0, self.dataset.num_items, self.num_sampled), refused)
         drawn = np.setdiff1d(drawn, np.concatenate([found.items, seen]))
         together = np.concatenate([found.items, drawn])
         scores = np.concatenate([found.scores, retrieval.item_vectors[drawn] @ vector])
         extra = cross_features(together, scores, who.history, retrieval.tables, who.now_ms)
         return together, np.concatenate([cross, extra[len(found) :]])
 
-    def _context(self, inside: Interactions, user: int) -> dict[str, str]:
+    def _context(self, inside: Interactions, user: int, rng: np.random.Generator) -> dict[str, str]:
         """The context of the user's first interaction of the window, half of the time."""
-        if self.rng.random() >= CONTEXT_KEPT:
+        if rng.random() >= CONTEXT_KEPT:
             return {}
         row = int(np.searchsorted(inside.user_index, user))
         codes = {f.name: (f, int(inside.context[f.name][row])) for f in self.dataset.schema.context_features}
