@@ -80,6 +80,9 @@ def test_a_negative_of_softmax_that_weighs_nothing_is_not_there() -> None:
     lists, labels = torch.zeros(3, dtype=torch.int64), torch.tensor([1.0, 0.0, 0.0])
     loss = softmax(logits, labels, lists, weights=torch.tensor([1.0, 0.0, 1.0]))
     np.testing.assert_allclose(loss.item(), np.log1p(np.exp(-2)), rtol=1e-4)
+    alone = softmax(logits, labels, lists, weights=torch.tensor([1.0, 0.0, 0.0]))
+    np.testing.assert_allclose(alone.item(), 0, atol=1e-5)
+    loss = loss + alone
     assert torch.isfinite(torch.autograd.grad(loss, logits)[0]).all()
 
 
