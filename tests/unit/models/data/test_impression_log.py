@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import Prepare, Shop
 
+from models.data.config import load_config
 from models.data.dataset import load_dataset
 from models.data.errors import BadRowsError, ConfigError, DatasetError, SourceError
 from models.data.impressions import NO_IMPRESSION, match_clicks
@@ -153,6 +154,12 @@ def test_mistakes_in_the_section_are_named(tmp_path: Path, shop: Shop, prepared:
             shop(toml=SECTION + f'[split]\nkind = "{kind}"\n')
     with pytest.raises(ConfigError, match=r"train\.ranker\.propensity needs logged impressions: name their file"):
         shop(toml='[train.ranker]\npropensity = "position"\n')
+    table = (
+        '[labelled]\ntrain = "a.csv"\nvalid = "b.csv"\nuser = ["u"]\nitem = ["i"]\n[train.ranker]\nimpressions = true\n'
+    )
+    (tmp_path / "table.toml").write_text(table)
+    with pytest.raises(ConfigError, match=r"impressions needs logged impressions: a labelled table has none"):
+        load_config(tmp_path / "table.toml")
     with pytest.raises(SourceError, match=r"shown\.csv: no such file"):
         prepared(shop(toml=SECTION))
     (tmp_path / "shown.csv").write_text("user_id,item_id,timestamp,place,list\nu0,i0,7,1,a\n")
