@@ -5,6 +5,7 @@ P Q', the sum over S of P[i] is a user vector and Q are item vectors, so these m
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,18 +21,25 @@ from models.run_log import RunLog
 
 OVERSAMPLING = 32
 ROUNDS = 6
+KNOWN_CELLS = 2**27  # numbers in the vectors of all users of the data: 512 MB
 
 
 class LinearTower(RetrievalModel):
-    """Item vectors are Q and the item's popularity, [N, rank + 1].  inputs, outputs: P and Q, float32 [N, rank]."""
+    """Item vectors are Q and the item's popularity, [N, rank + 1].  inputs, outputs: P and Q, float32 [N, rank].
+
+    past: what the users of the data took before the training's end, sparse [U, N]; None where their vectors would take
+    too much memory.
+    """
 
     inputs: Tensor
     outputs: Tensor
     popularity: Tensor
 
-    def __init__(self, popularity: Tensor, rank: int, history_length: int) -> None:
+    def __init__(
+        self, popularity: Tensor, rank: int, history_length: int, past: Callable[[], Tensor] | None = None
+    ) -> None:
         super().__init__()
-        self.history_length = history_length
+        self.history_length, self.past = history_length, past
         self.register_buffer("inputs", torch.zeros(len(popularity), rank))
         self.register_buffer("outputs", torch.zeros(len(popularity), rank))
         self.register_buffer("popularity", popularity, persistent=False)  # as of the moment it is used for
@@ -43,6 +51,14 @@ class LinearTower(RetrievalModel):
 
     def item_vectors(self) -> Tensor:
         return torch.cat([self.outputs, self.popularity.unsqueeze(1)], 1)
+
+    def known_user_vectors(self) -> Tensor | None:
+        """What the tower makes of all that training knew of each user, whatever history_length is.
+
+        Nothing that training gave to a user, so it tells only how the model does without what came after, as papers
+        measure it.
+        """
+        return with_popularity(self.past() @ self.inputs) if self.past else None
 
 
 def distinct_items(history: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,7 +97,8 @@ def factorise(weights: Tensor, matrix: Tensor, rank: int, seed: int) -> tuple[Te
 def build(dataset: Dataset, options: LinearOptions, until_ms: int, seed: int) -> LinearTower:
     """Untrained; its popularity is as of until_ms."""
     rank = min(options.dim, dataset.num_items)
-    return LinearTower(popularity_column(dataset, until_ms), rank, options.history_length).eval()
+    past = partial(interaction_matrix, dataset, until_ms) if dataset.num_users * rank <= KNOWN_CELLS else None
+    return LinearTower(popularity_column(dataset, until_ms), rank, options.history_length, past).eval()
 
 
 def fit_linear(

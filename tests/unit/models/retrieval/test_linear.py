@@ -7,6 +7,7 @@ from tiny_dataset import DAY_MS, SPLIT_MS, tiny_dataset
 
 from models.options import EaseOptions
 from models.positives import Positives
+from models.retrieval import linear
 from models.retrieval.linear import LinearTower, build, distinct_items, factorise
 from models.retrieval.pairs import user_item_matrix
 from models.retrieval.popularity import POPULARITY_WEIGHT, popularity_column
@@ -44,6 +45,26 @@ def test_a_user_without_history_gets_the_popular_items() -> None:
     model.inputs, model.outputs = torch.randn(4, 4), torch.randn(4, 4)
     scores = model(torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.int64)) @ model.item_vectors().T
     assert scores.argsort(1, descending=True).tolist() == [[2, 0, 1, 3]] * 2
+
+
+def test_a_known_user_is_the_sum_over_what_training_knew_of_them() -> None:
+    """User 0 took items 0 and 2, item 2 twice, and item 1 on the day that training ended; user 2 took nothing."""
+    dataset = tiny_dataset([(0, 0), (0, 2), (0, 2), (0, 1), (1, 1)], 3, 3)
+    model = build(dataset, EaseOptions(model="ease", dim=4, history_length=1), 3 * DAY_MS, 0)
+    model.inputs = torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [0.5, 0.25, 0.0]])
+    known = model.known_user_vectors()
+    assert known is not None
+    assert known[:, :3].tolist() == [[1.5, 2.25, 3.0], [10.0, 20.0, 30.0], [0.0, 0.0, 0.0]]
+    assert known[:, 3].tolist() == pytest.approx([POPULARITY_WEIGHT] * 3)
+
+
+def test_vectors_of_too_many_users_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two users of rank 4 are 8 numbers."""
+    dataset, options = tiny_dataset([(0, 0), (1, 3)], 2, 4), EaseOptions(model="ease", dim=4, history_length=3)
+    monkeypatch.setattr(linear, "KNOWN_CELLS", 8)
+    assert build(dataset, options, SPLIT_MS, 0).known_user_vectors() is not None
+    monkeypatch.setattr(linear, "KNOWN_CELLS", 7)
+    assert build(dataset, options, SPLIT_MS, 0).known_user_vectors() is None
 
 
 def test_popularity_is_scaled_to_one_and_without_interactions_zero() -> None:
