@@ -71,13 +71,21 @@ class FeatureWeights(nn.Module):
 
 class Gcn(PropagatingModel):
     def __init__(
-        self, graph: Graph, users: NodeFeatures, items: NodeFeatures, config: GcnConfig, item_ids: bool = True
+        self,
+        graph: Graph,
+        users: NodeFeatures,
+        items: NodeFeatures,
+        config: GcnConfig,
+        item_ids: bool = True,
+        user_columns: list[int] | None = None,
     ) -> None:
-        """item_ids: False where features alone are to carry an item."""
+        """item_ids: False where features alone are to carry an item.  user_columns: those of `forward`'s
+        user_categorical that the codes of `users` stand in; its first ones if not given."""
         super().__init__()
         self.graph, self.config = graph, config
         self.history_length = config.history_length
         self.user_features, self.item_features = bool(users), bool(items)
+        self._user_columns = list(range(len(users.sizes))) if user_columns is None else user_columns
         self.user_weights = FeatureWeights(users, config.hidden)
         self.item_weights = FeatureWeights(items, config.hidden)
         self.ids = nn.Embedding(graph.num_items, config.hidden) if item_ids else None
@@ -135,7 +143,7 @@ class Gcn(PropagatingModel):
         scale = count.clamp(min=1).rsqrt()
         first, second = scale * summed[:, : self.config.hidden], scale * summed[:, self.config.hidden :]
         if user_categorical is not None and user_numeric is not None:
-            codes = [user_categorical[:, n : n + 1] for n in range(len(self.user_weights.tables))]
+            codes = [user_categorical[:, n : n + 1] for n in self._user_columns]
             first = first + self.user_weights(codes, user_numeric[:, len(USER_NUMERIC) :])
         own = F.relu(first + self.first_bias) @ self.second.weight.T
         vectors: Tensor = second + own + self.second.bias

@@ -1,6 +1,7 @@
 """GCN's training: every step convolves the whole graph and learns from a batch of its user-item edges."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,32 +33,41 @@ def build(dataset: Dataset, options: GcnOptions, until_ms: int, seed: int) -> Gc
     graph = Graph.of(pairs, dataset.num_users, dataset.num_items, *edges)
     config = GcnConfig(options.dim, options.hidden, options.history_length, options.dropout, options.edge_weight)
     torch.manual_seed(seed)
-    return Gcn(graph, users, items, config, options.item_ids)
+    return Gcn(graph, users, items, config, options.item_ids, _columns(dataset, "user"))
 
 
 def user_features(dataset: Dataset) -> NodeFeatures:
+    """Without the user's id: who is not in the data is served the same way, and nobody has to be erased from the
+    weights."""
     codes = torch.from_numpy(np.array(dataset.user_categorical, np.int64))
-    known = dataset.schema.categorical("user")
+    known, columns = dataset.schema.categorical("user"), _columns(dataset, "user")
     return NodeFeatures(
-        [codes[:, n : n + 1] for n in range(len(known))],
-        [feature.size for feature in known],
+        [codes[:, n : n + 1] for n in columns],
+        [known[n].size for n in columns],
         torch.from_numpy(np.array(dataset.user_numeric, np.float32)),
     )
 
 
 def item_features(dataset: Dataset) -> NodeFeatures:
-    """Categories, sets of categories, numbers and given vectors; text is for the content model."""
+    """Categories, sets of categories, numbers and given vectors; text is for the content model. The id is no feature:
+    `item_ids` says whether the model has it."""
     codes = torch.from_numpy(np.array(dataset.item_categorical, np.int64))
-    single, multi = dataset.schema.categorical("item"), dataset.schema.of_items(MultiFeature)
+    single, columns = dataset.schema.categorical("item"), _columns(dataset, "item")
+    multi = dataset.schema.of_items(MultiFeature)
     vectors = [dataset.item_vectors_given[feature.name] for feature in dataset.schema.of_items(VectorFeature)]
     return NodeFeatures(
         [
-            *(codes[:, n : n + 1] for n in range(len(single))),
+            *(codes[:, n : n + 1] for n in columns),
             *(torch.from_numpy(np.array(dataset.item_multi[feature.name], np.int64)) for feature in multi),
         ],
-        [*(feature.size for feature in single), *(feature.size for feature in multi)],
+        [*(single[n].size for n in columns), *(feature.size for feature in multi)],
         torch.from_numpy(np.concatenate([dataset.item_numeric, *vectors], axis=1, dtype=np.float32)),
     )
+
+
+def _columns(dataset: Dataset, of: Literal["user", "item"]) -> list[int]:
+    """Places of the categorical features that are not the id."""
+    return [place for place, feature in enumerate(dataset.schema.categorical(of)) if not feature.is_id]
 
 
 def fit(dataset: Dataset, options: GcnOptions, run: Fit, log: RunLog) -> Gcn:

@@ -95,6 +95,51 @@ def test_a_user_without_history_is_their_features() -> None:
     assert (served[0] - served[1]).abs().max() > 0.1
 
 
+def test_ids_are_no_features() -> None:
+    """With ids among the features the model is the same weight for weight; served, the id's column is passed over."""
+    plain = planted()
+    taste, noise = plain.schema.user_features[0], plain.schema.item_features
+    user_id, item_id = (
+        CategoricalFeature(name=name, vocabulary=[str(n) for n in range(size)], is_id=True)
+        for name, size in (("user_id", 60), ("item_id", 40))
+    )
+    schema = plain.schema.model_copy(update={"user_features": [user_id, taste], "item_features": [item_id, *noise]})
+    with_ids = replace(
+        plain,
+        schema=schema,
+        user_categorical=np.column_stack([np.arange(1, 61, dtype=np.int32), plain.user_categorical]),
+        item_categorical=np.column_stack([np.arange(1, 41, dtype=np.int32), plain.item_categorical]),
+    )
+    options = GcnOptions(model="gcn", item_ids=False, history_length=8)
+    one, other = (build(dataset, options, SPLIT_MS, 0).eval() for dataset in (plain, with_ids))
+    weights = other.state_dict()
+    assert list(one.state_dict()) == list(weights)
+    assert all(torch.equal(value, weights[name]) for name, value in one.state_dict().items())
+    feed = feed_of(one, [[0, 2], [1, 3]], [0, 1])
+    ids = {"user_categorical": np.column_stack([[7, 0], feed["user_categorical"]])}
+    with torch.inference_mode():
+        found, expected = (
+            model(*(torch.from_numpy(array) for array in of.values()))
+            for model, of in ((other, feed | ids), (one, feed))
+        )
+    assert torch.equal(found, expected)
+
+
+def test_an_id_alone_is_nothing_to_tell_items_apart_by() -> None:
+    """Nor does it give the tower user features."""
+    plain = tiny_dataset([(0, 0)], 1, 2)
+    known = [CategoricalFeature(name="id", vocabulary=["a", "b"], is_id=True)]
+    dataset = replace(
+        plain,
+        schema=plain.schema.model_copy(update={"item_features": known, "user_features": known}),
+        item_categorical=np.array([[1], [2]], np.int32),
+        user_categorical=np.array([[1]], np.int32),
+    )
+    with pytest.raises(ValueError, match="item_ids = false leaves gcn nothing of an item"):
+        build(dataset, GcnOptions(model="gcn", item_ids=False), SPLIT_MS, 0)
+    assert not build(dataset, GcnOptions(model="gcn"), SPLIT_MS, 0).user_features
+
+
 def test_ids_can_be_left_out() -> None:
     """Items with the same features and the same users then have the same vector."""
     graph = Graph.of((np.array([0, 0]), np.array([0, 1])), 1, 2, NO_EDGES, NO_EDGES)
