@@ -112,7 +112,8 @@ def click_weights(
     """Weights [n] of clicks at these positions: 1 / propensity, at most `max_weight`, and 1 for an UNKNOWN position.
 
     The bound trades bias for variance: without it a few clicks far down would weigh more than all others (Joachims et
-    al. 2017 clip in the same way). As labels of `models.losses.log_loss` use clicks * weights.
+    al. 2017 clip in the same way). The cross-entropy is linear in its labels, so that clicks * weights
+    as labels give the loss of the relevances, without bias (Saito et al. 2020).
     Raises ValueError for a position beyond the propensities, a propensity that is negative or above 1, and a bound
     below 1.
     """

@@ -68,7 +68,7 @@ def in_batch_softmax(
     """Softmax cross-entropy of each row's own item against the items of the batch (Yi et al. 2019).
 
     user_vectors, item_vectors [b, d]; row r's own item is item_vectors[r].  log_share [b]: logarithm of the probability
-    with which each column's item comes into a batch, `in_batch_log_probability`; subtracted from the column's logits,
+    with which each column's item comes into a batch; subtracted from the column's logits,
     after these were divided by the temperature, since popular items come in more often than a catalogue has them.
     known bool [b, b]: the column's item is a positive of the row's user, `accidental_positives`, and no negative of
     theirs; the diagonal is not looked at. As in `sampled_softmax`, the softmax over the catalogue is estimated exactly
@@ -117,17 +117,6 @@ def bpr(positive_logits: Tensor, negative_logits: Tensor, weights: Tensor | None
     positive_logits [b], negative_logits [b, n].
     """
     return _mean(F.softplus(negative_logits - positive_logits.unsqueeze(1)).mean(1), weights)
-
-
-def log_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy, [b] each. It is linear in the labels, which need not be 0 or 1: clicks times their inverse
-    propensity as labels give the loss of the relevances, without bias (Saito et al. 2020)."""
-    return _mean(F.softplus(logits) - labels * logits, weights)
-
-
-def squared_error(scores: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Of explicit ratings, [b] each."""
-    return _mean((scores - labels) ** 2, weights)
 
 
 def _binary(positive_losses: Tensor, negative_logits: Tensor, weights: Tensor | None) -> Tensor:

@@ -3,10 +3,10 @@
 What the loss must subtract from a logit (logQ correction) depends on how the negatives were drawn:
 - `Proposal.draw`, shared by the rows of a step and drawn whatever the rows' positives are: log q(i), of positive and
   negatives alike. See `models.losses.sampled_softmax`.
-- other rows' positives (in-batch): `in_batch_log_probability`, used in the same way.
-- `negatives`, never a positive of the row's user: each has q(i) / (1 - Q_u), Q_u the mass of the user's positives, see
-  `log_not_positive`. Pairwise and binary losses are used as they are: they rank positives above the others, and q is
-  only how the pairs are weighed.
+- other rows' positives (in-batch): the logarithm of an item's share among the rows, used in the same way.
+- `negatives`, never a positive of the row's user: each has q(i) / (1 - Q_u), Q_u the mass of the user's positives.
+  Within a row log (1 - Q_u) is a constant. Pairwise and binary losses are used as they are: they rank positives above
+  the others, and q is only how the pairs are weighed.
 """
 
 from dataclasses import dataclass
@@ -58,10 +58,10 @@ def negatives(
 ) -> NDArray[np.int64]:
     """Items int64 [b, count] for users int64 [b], independent draws, never a positive of the row's user.
 
-    Each has the proposal's probability given that it is none of the user's positives (`log_not_positive`):
-    draws are rejected and repeated, and where a user's positives hold nearly all the mass the draw is from the other
-    items directly, with the same probabilities. Raises ValueError for a user who has every item: no negative exists,
-    so leave such users out (`positives.counts < positives.num_items`); and for a user out of range.
+    Each has the proposal's probability given that it is none of the user's positives: draws are rejected and repeated,
+    and where a user's positives hold nearly all the mass the draw is from the other items directly, with the same
+    probabilities. Raises ValueError for a user who has every item: no negative exists, so leave such users out
+    (`positives.counts < positives.num_items`); and for a user out of range.
     """
     require_negatives(users, positives)
     if len(proposal.log_probability) != positives.num_items:
@@ -81,30 +81,6 @@ def require_negatives(users: NDArray[np.int64], positives: Positives) -> None:
     complete = users[positives.counts[users] == positives.num_items]
     if complete.size:
         raise ValueError(f"user {complete[0]} has every item and so no negatives; leave such users out")
-
-
-def log_not_positive(proposal: Proposal, positives: Positives) -> NDArray[np.float64]:
-    """Logarithm of the probability that one draw of the proposal is no positive of a user, [U].
-
-    An item of `negatives` was drawn for user u with log probability `proposal.log_probability[i]` less this. -inf for
-    a user who has every item.
-    """
-    probability = np.exp(proposal.log_probability.astype(np.float64))
-    users, items = positives.pairs()
-    mass = np.bincount(users, weights=probability[items], minlength=positives.num_users)
-    free = np.where(positives.counts < positives.num_items, 1.0 - mass, 0.0)
-    with np.errstate(divide="ignore"):
-        return np.log(free)
-
-
-def in_batch_log_probability(items: NDArray[np.int64], num_items: int) -> NDArray[np.float32]:
-    """Logarithm of each item's share among the interactions that batches are made of, float32 [N].
-
-    items: of the interactions, [n]. It is the probability of each column of a batch's logits (Yi et al. 2019, who
-    estimate it from a stream); -inf for an item that no batch can have.
-    """
-    with np.errstate(divide="ignore"):
-        return np.log(np.bincount(items, minlength=num_items) / len(items)).astype(np.float32)
 
 
 def accidental_positives(users: NDArray[np.int64], items: NDArray[np.int64], positives: Positives) -> NDArray[np.bool_]:

@@ -30,7 +30,6 @@ __all__ = ["FORMAT_VERSION", "PARTS", "Dataset", "Interactions", "Splits", "load
 
 FORMAT_VERSION = 3
 PARTS = ("train", "validation", "test")
-Part = Literal["train", "validation", "test"]
 SplitKind = Literal["time", "leave-last-out", "random"]
 
 
@@ -101,10 +100,6 @@ class Dataset:
     @property
     def num_users(self) -> int:
         return len(self.user_ids)
-
-    def interactions_of(self, part: Part) -> Interactions:
-        """The interactions of one part, whatever the kind of split."""
-        return self.interactions.where(self.part == PARTS.index(part))
 
     def __post_init__(self) -> None:
         self._check_items()

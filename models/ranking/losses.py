@@ -18,7 +18,7 @@ def list_loss(name: str, logits: Tensor, labels: Tensor, row_list: Tensor, weigh
     if name == "bpr":
         return bpr(logits, labels, row_list, weights)
     if name == "softmax":
-        return softmax(logits, labels, row_list, weights=weights)
+        return softmax(logits, labels, row_list, weights)
     if name == "squared":
         if weights is not None:
             raise ValueError("weights are of clicks; squared is the loss of ratings")
@@ -36,22 +36,12 @@ def bpr(logits: Tensor, labels: Tensor, row_list: Tensor, weights: Tensor | None
     return _mean_of_lists(losses, row_list[positive])
 
 
-def softmax(
-    logits: Tensor,
-    labels: Tensor,
-    row_list: Tensor,
-    log_proposal: Tensor | None = None,
-    weights: Tensor | None = None,
-) -> Tensor:
+def softmax(logits: Tensor, labels: Tensor, row_list: Tensor, weights: Tensor | None = None) -> Tensor:
     """-log of the positive's share among itself and its list's negatives, over a list's positives, then over lists.
 
-    The other positives of a list are masked.  log_proposal: float32 [n], logarithm of the probability with which a
-    row came into the list, subtracted from its logit (Jean et al. 2015): the loss is then of the softmax over the
-    whole catalogue. None where every row is certain. A positive's weight is that of its term; a negative of weight w
-    is in the sum w times.
+    The other positives of a list are masked. A positive's weight is that of its term; a negative of weight w is in the
+    sum w times.
     """
-    if log_proposal is not None:
-        logits = logits - log_proposal
     positive, negative = labels > 0, labels <= 0
     if weights is not None:
         logits = torch.where(negative, logits + weights.clamp(min=1e-6).log(), logits)

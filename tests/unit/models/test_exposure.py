@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from models.exposure import (
     UNKNOWN,
@@ -15,7 +16,6 @@ from models.exposure import (
     randomised_propensities,
     refusal_weights,
 )
-from models.losses import log_loss
 
 EXAMINED = np.array([1.0, 0.7, 0.45, 0.3, 0.2])
 RELEVANCE = np.array([0.5, 0.42, 0.34, 0.26, 0.18, 0.1])
@@ -102,7 +102,8 @@ def trained(labels: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArra
     logits = torch.zeros(6, dtype=torch.float64, requires_grad=True)
     total = torch.zeros(6, dtype=torch.float64).index_add(0, items, torch.from_numpy(weights))
     for _ in range(6):
-        loss = log_loss(logits[items], torch.from_numpy(labels), torch.from_numpy(weights)) * weights.sum()
+        rows = F.binary_cross_entropy_with_logits(logits[items], torch.from_numpy(labels), reduction="none")
+        loss = (rows * torch.from_numpy(weights)).sum()
         (gradient,) = torch.autograd.grad(loss, logits)
         share = torch.sigmoid(logits.detach())
         logits = (logits.detach() - gradient / (total * share * (1 - share))).requires_grad_()

@@ -15,9 +15,7 @@ from models.losses import (
     full_softmax,
     gbce,
     in_batch_softmax,
-    log_loss,
     sampled_softmax,
-    squared_error,
 )
 from models.sampling import Proposal
 
@@ -319,19 +317,3 @@ def test_bpr_by_hand_and_its_direction() -> None:
     assert negative.grad.flatten().tolist() == pytest.approx([1 / 8, 1 / 4])
     rows = bpr(positive.detach().expand(2), torch.tensor([[0.0], [3.0]]).log1p(), torch.tensor([1.0, 3.0]))
     assert rows.item() == pytest.approx(-(np.log(3 / 4) + 3 * np.log(3 / 7)) / 4, rel=1e-6)
-
-
-def test_log_loss_by_hand_and_with_labels_beyond_one() -> None:
-    """sigmoid = 3/4: -log 3/4 for 1, -log 1/4 for 0; for 2.5 it is 2.5 of the one less 1.5 of the other."""
-    logit = torch.tensor([3.0]).log()
-    one, zero = -np.log(3 / 4), -np.log(1 / 4)
-    for label, expected in [(1.0, one), (0.0, zero), (2.5, 2.5 * one - 1.5 * zero)]:
-        assert log_loss(logit, torch.tensor([label])).item() == pytest.approx(expected, rel=1e-6)
-    both = log_loss(logit.expand(2), torch.tensor([1.0, 0.0]), torch.tensor([3.0, 1.0]))
-    assert both.item() == pytest.approx((3 * one + zero) / 4, rel=1e-6)
-
-
-def test_squared_error_by_hand() -> None:
-    scores, ratings = torch.tensor([1.0, 4.0]), torch.tensor([3.0, 5.0])
-    assert squared_error(scores, ratings).item() == (4 + 1) / 2
-    assert squared_error(scores, ratings, torch.tensor([1.0, 3.0])).item() == (4 + 3) / 4

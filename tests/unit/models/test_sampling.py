@@ -10,8 +10,6 @@ from models.sampling import (
     CHUNK,
     Proposal,
     accidental_positives,
-    in_batch_log_probability,
-    log_not_positive,
     negatives,
 )
 
@@ -110,8 +108,6 @@ def test_negatives_have_the_probability_given_that_they_are_not_positive(user: i
     assert drawn.shape == (6000, 10)
     share = np.bincount(drawn.ravel(), minlength=5) / 60_000
     np.testing.assert_allclose(share, expected, atol=32 * 5 / 60_000 if 0 < max(expected) < 1 else 0)
-    stated = np.exp(FIVE.log_probability - log_not_positive(FIVE, SOME)[user])
-    np.testing.assert_allclose(stated[np.array(expected) > 0], [p for p in expected if p > 0], rtol=1e-6)
 
 
 def test_a_user_whose_positives_hold_nearly_all_the_mass_gets_the_others_in_proportion() -> None:
@@ -140,7 +136,6 @@ def test_a_user_with_every_item_is_refused() -> None:
     assert negatives(np.array([0, 0]), 2, proposal, positives, Grid()).tolist() == [[0, 0], [0, 0]]
     with pytest.raises(ValueError, match="user 1 has every item"):
         negatives(np.array([0, 1]), 2, proposal, positives, Grid())
-    assert log_not_positive(proposal, positives).tolist() == pytest.approx([-np.log(2), -np.inf])
 
 
 @pytest.mark.parametrize("user", [-1, 3])
@@ -157,11 +152,6 @@ def test_a_proposal_over_another_catalogue_is_refused() -> None:
 def test_no_rows_give_no_negatives() -> None:
     assert negatives(np.zeros(0, np.int64), 3, FIVE, SOME, Grid()).shape == (0, 3)
     assert negatives(np.array([1]), 0, FIVE, SOME, Grid()).shape == (1, 0)
-
-
-def test_an_item_is_in_a_batch_by_its_share_of_the_interactions() -> None:
-    found = in_batch_log_probability(np.array([2, 0, 2, 2]), 4)
-    np.testing.assert_allclose(np.exp(found), [1 / 4, 0, 3 / 4, 0], rtol=1e-6)
 
 
 def test_accidental_positives_are_those_of_the_rows_user() -> None:

@@ -2,14 +2,13 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from conftest import LOG, Prepare, Shop
 
 from models.contract.state import MIN_TIME_MS
-from models.data.dataset import Dataset, Splits
+from models.data.dataset import PARTS, Dataset, Interactions, Splits
 from models.data.errors import BadRowsError, DatasetError, SourceError
 from models.data.prepare import prepare_dataset
 
@@ -18,8 +17,12 @@ FIRST_MS = 1_704_067_200_000  # 2024-01-01
 LAST_MS = FIRST_MS + 29 * DAY_MS
 
 
-def rows(dataset: Dataset, part: Any) -> list[tuple[str, str, int]]:
-    found = dataset.interactions_of(part)
+def interactions_of(dataset: Dataset, part: str) -> Interactions:
+    return dataset.interactions.where(dataset.part == PARTS.index(part))
+
+
+def rows(dataset: Dataset, part: str) -> list[tuple[str, str, int]]:
+    found = interactions_of(dataset, part)
     users = [dataset.user_ids[i].decode() for i in found.user_index]
     items = [dataset.item_ids[i].decode() for i in found.item_index]
     return list(zip(users, items, ((found.time_ms - FIRST_MS) // DAY_MS).tolist(), strict=True))
@@ -196,7 +199,7 @@ def test_random_split_has_one_time_a_part_and_reads_none(shop: Shop, prepared: P
     test = dataset.splits.test_start_ms
     assert dataset.splits == Splits(test - DAY_MS, test - DAY_MS, test, test + DAY_MS, "random")
     assert dataset.interactions.time_ms.min() == MIN_TIME_MS + 1
-    times = [np.unique(dataset.interactions_of(part).time_ms) - test for part in ("train", "validation", "test")]
+    times = [np.unique(interactions_of(dataset, part).time_ms) - test for part in ("train", "validation", "test")]
     assert [found.tolist() for found in times] == [[-2 * DAY_MS], [-DAY_MS], [0]]
 
 
