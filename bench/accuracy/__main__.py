@@ -1,4 +1,4 @@
-"""The accuracy table: every model under the protocol that its published figure has.
+"""The accuracy table: every model under the protocol that its published figure has. Exit code 1: a row failed.
 
     python -m bench.accuracy --data ~/benchmarks --only ml-1m-ratings/lightgcn
 
@@ -8,6 +8,7 @@ package. A row that is done is not done again, and an interrupted one goes on: t
 
 import argparse
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bench.accuracy.gains import write_gains
 from bench.accuracy.results import markdown_table, merge_results, read_results, results_table
 from bench.accuracy.rows import DEMO, Row, Table, data_sections, read_table
 from bench.accuracy.run import run_row
+from models.data.errors import DataError
 
 
 def main() -> None:
@@ -40,23 +42,39 @@ def main() -> None:
     if options.data is None and not options.show and any(row.data != DEMO for row in rows):
         parser.error("--data is needed: the folder that holds the benchmark data sets")
     if not options.show:
-        _run_all(table, rows, options, console)
-        for gain in write_gains(table, options.work.absolute()):
+        sections, failed = _run_all(table, rows, options, console)
+        for gain in write_gains(table, sections, options.work.absolute()):
             console.print("{data} {mode}: {model} over {against}, {metric}".format(**gain), gain["relative"])
     console.print(results_table(table, rows, read_results()))
+    if not options.show and failed:
+        sys.exit(1)
 
 
-def _run_all(table: Table, rows: list[Row], options: argparse.Namespace, console: Console) -> None:
+def _run_all(
+    table: Table, rows: list[Row], options: argparse.Namespace, console: Console
+) -> tuple[dict[str, str], bool]:
+    """What configurations say of the data, by data set, and whether a row failed: the others run all the same."""
     work, data = options.work.absolute(), (options.data or Path()).absolute()
-    names = dict.fromkeys(row.data for row in rows)
-    sections = {name: data_sections(name, table.data[name], data, work) for name in names}
-    began, runs = time.monotonic(), [(row, seed) for row in rows for seed in options.seeds or row.seeds]
+    sections: dict[str, str] = {}
+    failed = False
+    for name in dict.fromkeys(row.data for row in rows):
+        try:
+            sections[name] = data_sections(name, table.data[name], data, work)
+        except DataError as error:
+            failed = True
+            console.print(f"{name}: none of its rows is run: {error}", style="red", markup=False)
+    runs = [(row, seed) for row in rows if row.data in sections for seed in options.seeds or row.seeds]
+    began = time.monotonic()
     for number, (row, seed) in enumerate(runs):
         console.rule(f"{row.name}, seed {seed}: run {number + 1} of {len(runs)}, {_left(began, number, len(runs))}")
         try:
-            merge_results(run_row(row, seed, sections[row.data], work, table.data[row.data], options.threads))
+            entries = run_row(row, seed, sections[row.data], work, table.data[row.data], options.threads)
         except subprocess.CalledProcessError as error:
-            console.print(f"[red]{row.name}, seed {seed}: `shortlist {error.cmd[3]}` failed; see above[/red]")
+            failed = True
+            console.print(f"{row.name}, seed {seed}: `shortlist {error.cmd[3]}` failed; see above", style="red")
+        else:
+            merge_results(entries, table)
+    return sections, failed
 
 
 def _left(began: float, done: int, total: int) -> str:

@@ -1,7 +1,7 @@
 """results.json, and the table of it for people."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,10 @@ import orjson
 from rich import box
 from rich.table import Table as RichTable
 
-from bench.accuracy.rows import FOLDER, Row, Table, protocol
+from bench.accuracy.rows import FOLDER, MODE_SUFFIXES, Row, Table, mode_suffix, protocol
 
 RESULTS = FOLDER / "results.json"
-COLUMNS = ("data", "model", "metric", "mean", "interval", "published", "seeds", "train s")
-_IDENTITY = ("data", "protocol", "model", "metric", "seed")
+COLUMNS = ("data", "model", "metric", "mean", "interval", "sd over seeds", "published", "to reach", "seeds", "train s")
 
 
 def read_results(path: Path = RESULTS) -> list[dict[str, Any]]:
@@ -23,11 +22,26 @@ def read_results(path: Path = RESULTS) -> list[dict[str, Any]]:
     return found
 
 
-def merge_results(entries: list[dict[str, Any]], path: Path = RESULTS) -> None:
-    """Put the entries in the place of those of the same data, model, metric and seed."""
-    merged = {_identity(entry): entry for entry in [*read_results(path), *entries]}
-    ordered = [merged[key] for key in sorted(merged)]
-    path.write_bytes(orjson.dumps(ordered, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+def merge_results(entries: list[dict[str, Any]], table: Table, path: Path = RESULTS) -> None:
+    """Put the entries in the place of those of the same data, model, metric, kind of targets and seed, however their
+    protocol was worded; what no row of the table measures any more goes."""
+    measured = {
+        (row.data, row.model, metric, mode_suffix(row, mode))
+        for row in table.row
+        for mode, metric in product(row.modes, row.metrics)
+    }
+    merged = merge([*read_results(path), *entries], _identity)
+    write_list([entry for entry in merged if _identity(entry)[:-1] in measured], path)
+
+
+def merge(entries: list[dict[str, Any]], identity: Callable[[dict[str, Any]], tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """The last of each identity, in the order of the identities."""
+    last = {identity(entry): entry for entry in entries}
+    return [last[key] for key in sorted(last)]
+
+
+def write_list(entries: list[dict[str, Any]], path: Path) -> None:
+    path.write_bytes(orjson.dumps(entries, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
 def results_table(table: Table, rows: list[Row], entries: list[dict[str, Any]]) -> RichTable:
@@ -48,28 +62,36 @@ def markdown_table(table: Table, rows: list[Row], entries: list[dict[str, Any]])
 
 
 def _cells(table: Table, rows: list[Row], entries: list[dict[str, Any]]) -> Iterator[list[str]]:
-    """The mean over seeds of every row and metric beside what others have published."""
+    """The mean over the row's own seeds for every row and metric, beside what others have published."""
     by_metric: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for entry in entries:
         by_metric[entry["protocol"], entry["model"], entry["metric"]].append(entry)
     for row in rows:
         for mode, metric in product(row.modes, row.metrics):
-            found = by_metric[protocol(table.data[row.data], row, mode), row.model, metric]
-            published = row.level(mode, metric)
+            all_seeds = by_metric[protocol(table.data[row.data], row, mode), row.model, metric]
+            found = [entry for entry in all_seeds if entry["seed"] in row.seeds]
             yield [
                 row.data if len(row.modes) == 1 else f"{row.data}, {mode} items",
                 row.model,
                 metric,
                 f"{_mean(found, 'value'):.4f}" if found else "-",
                 f"{_mean(found, 'low'):.4f} to {_mean(found, 'high'):.4f}" if found else "",
-                f"{published:.4f}" if published is not None else "",
+                f"{np.std([entry['value'] for entry in found], ddof=1):.4f}" if len(found) > 1 else "",
+                _figure(row.published.get(metric)),
+                _figure(row.level_to_reach(mode, metric)),
                 str(len(found)),
                 f"{_mean(found, 'train_s'):.0f}" if found else "",
             ]
 
 
-def _identity(entry: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(entry[name] for name in _IDENTITY)
+def _identity(entry: dict[str, Any]) -> tuple[str, str, str, str, int]:
+    """Of results.json only the protocol's text tells the kind of targets."""
+    suffix = next((suffix for suffix in MODE_SUFFIXES.values() if entry["protocol"].endswith(suffix)), "")
+    return entry["data"], entry["model"], entry["metric"], suffix, entry["seed"]
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _mean(entries: list[dict[str, Any]], name: str) -> float:

@@ -22,18 +22,20 @@ class DataSet(Section):
 
     folder: str = ""
     protocol: str
-    movielens: Literal["leave-last-out", "random", "time"] | None = None
+    movielens: Literal["leave-last-out", "time"] | None = None
 
 
 Mode = Literal["all", "new", "labelled"]
+MODE_SUFFIXES: dict[Mode, str] = {"new": "; new items", "all": "; all items"}  # of the protocol in results.json
 
 
 class Row(Section):
     """name: of the file <name>.toml with the [train] sections.  system: of the evaluation's report.
 
     modes: parts of the report: targets that the user never took before, all targets, or the rows of a labelled table.
-    published: figures of others by metric, under the same protocol; published_all: in mode `all`.  against: rows to
-    compare with user by user.
+    published: figures of others by metric, under the same protocol, for a row with one mode.  to_reach: where that is
+    another figure, what the row is to reach; to_reach_all: in mode `all`.  against: what to compare with user by user:
+    other rows, which have a slash in their names, and systems of the row's own report, such as its baselines.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")]
@@ -43,15 +45,16 @@ class Row(Section):
     metrics: list[str]
     seeds: list[int] = Field(min_length=1)
     published: dict[str, float] = Field(default={})
-    published_all: dict[str, float] = Field(default={})
+    to_reach: dict[str, float] = Field(default={})
+    to_reach_all: dict[str, float] = Field(default={})
     against: list[str] = Field(default=[])
 
     @property
     def data(self) -> str:
         return self.name.split("/")[0]
 
-    def level(self, mode: Mode, metric: str) -> float | None:
-        return (self.published_all if mode == "all" else self.published).get(metric)
+    def level_to_reach(self, mode: Mode, metric: str) -> float | None:
+        return (self.to_reach_all if mode == "all" else self.to_reach).get(metric)
 
 
 class Table(Section):
@@ -61,7 +64,11 @@ class Table(Section):
 
 def protocol(data_set: DataSet, row: Row, mode: Mode) -> str:
     """As results.json names it: where a row is measured on several kinds of targets, it says on which."""
-    return data_set.protocol if len(row.modes) == 1 else f"{data_set.protocol}; {mode} items"
+    return data_set.protocol + mode_suffix(row, mode)
+
+
+def mode_suffix(row: Row, mode: Mode) -> str:
+    return MODE_SUFFIXES[mode] if len(row.modes) > 1 else ""
 
 
 def read_table() -> Table:
@@ -71,7 +78,8 @@ def read_table() -> Table:
 def data_sections(name: str, data_set: DataSet, data: Path, work: Path) -> str:
     """What the shortlist.toml of every row of a data set says of the data.
 
-    data: the folder that the user names.  work: where sources that have to be converted are kept.
+    data: the folder that the user names.  work: where sources that have to be converted are kept.  Raises DataError
+    for one of those that is missing or unreadable.
     """
     from models.data.demo import write_demo_sources
     from models.data.movielens import write_movielens
