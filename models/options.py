@@ -244,6 +244,9 @@ class RankerOptions(Section):
     epochs: int = Field(default=3, ge=1, description="at most this often over all candidate lists or rows")
     patience: int = Field(default=3, ge=1, description="validations without a gain before training stops")
     negatives: int = Field(default=10, ge=0, description="sampled items beside a list's candidates, or beside a pair")
+    hard_share: float = Field(
+        default=0.0, ge=0, le=1, description="interactions: of the negatives, those from the user's best by retrieval"
+    )
     loss: Literal["log_loss", "bpr", "softmax", "squared"] = Field(
         default="log_loss", description="squared is for explicit ratings; bpr and softmax compare within a list"
     )
@@ -285,6 +288,14 @@ class RankerOptions(Section):
         if self.propensity != "none" and self.loss == "squared":
             raise ValueError(
                 'propensity weighs clicks, and loss = "squared" is for ratings; choose log_loss, bpr or softmax'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _hard_negatives_are_of_pairs(self) -> Self:
+        if self.hard_share and self.learn_from != "interactions":
+            raise ValueError(
+                'hard_share is for learn_from = "interactions"; candidates are hard negatives all'
             )
         return self
 

@@ -166,9 +166,12 @@ class _Stages:
 
     def _ranker_of_interactions(self) -> None:
         until_ms, validation = self.dataset.splits.valid_start_ms, Window.validation(self.dataset)
-        path = self._checkpoint(RANKER)
+        path, retrieval = self._checkpoint(RANKER), None
+        if self.options.ranker.hard_share:
+            trained = load_first_retrieval(self.dataset, self.options, self.folder)
+            retrieval = snapshot(self.dataset, trained, until_ms)
         model, best = fit_interactions(
-            self.dataset, until_ms, validation, self.options, self.log, path, self._stage_key(RANKER)
+            self.dataset, until_ms, validation, self.options, self.log, path, self._stage_key(RANKER), retrieval
         )
         self._finish(RANKER, checkpoint.weights(model), {"ndcg@10 among all items": best})
 

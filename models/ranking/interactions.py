@@ -1,6 +1,6 @@
 """A ranker learned from the interactions themselves, as papers on collaborative filtering train theirs: each pair of a
-user and an item they took beside items they did not (He et al. 2017). It needs no retrieval model, and scores any
-item; cross features, which belong to candidates, it has none.
+user and an item they took beside items they did not (He et al. 2017). It needs no retrieval model but for hard
+negatives, and scores any item; cross features, which belong to candidates, it has none.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from torch import Tensor
 from models import metrics
 from models.baselines import UserLog
 from models.data.dataset import Dataset
-from models.offline import moments
+from models.hard_negatives import hardest, partly_hard
+from models.offline import Retrieval, moments, user_vectors
 from models.options import TrainSection
 from models.positives import Positives
 from models.ranking.inputs import item_codes
@@ -29,6 +30,7 @@ from models.targets import Mode, Targets, Window, window_targets
 STAGE = "ranker"
 VALIDATED = 1000  # users at most
 K = 10
+POOL = 200  # items that hard negatives are drawn from
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,20 @@ class Sides:
 
 
 def fit_interactions(
-    dataset: Dataset, until_ms: int, validation: Window, options: TrainSection, log: RunLog, path: Path, key: str
+    dataset: Dataset,
+    until_ms: int,
+    validation: Window,
+    options: TrainSection,
+    log: RunLog,
+    path: Path,
+    key: str,
+    retrieval: Retrieval | None = None,
 ) -> tuple[Ranker, float]:
     """The ranker with its best weights, in evaluation mode, and its NDCG@10 on new items of the validation window,
     among the whole catalogue.
 
-    until_ms: what came before is learned from.  path, key: of the checkpoint, see TrainingState.
+    until_ms: what came before is learned from.  path, key: of the checkpoint, see TrainingState.  retrieval: as of
+    until_ms, where options.ranker.hard_share asks for its negatives; ValueError without it.
     """
     ranker = options.ranker
     sides, targets = Sides.at(dataset, until_ms), window_targets(dataset, validation, "new")
@@ -68,7 +78,7 @@ def fit_interactions(
         ranker_inputs(dataset, candidates=False),
         ranker,
         lambda model: start_from_mean(model, share, ranker),
-        lambda model: InteractionTask(model, dataset, sides, until_ms, targets, options),
+        lambda model: InteractionTask(model, dataset, sides, until_ms, targets, options, retrieval),
         RankerRun(STAGE, key, options.seed, path),
         log,
     )
@@ -77,12 +87,24 @@ def fit_interactions(
 
 
 class InteractionTask:
-    """Each distinct pair once an epoch, with `options.ranker.negatives` fresh uniform negatives."""
+    """Each distinct pair once an epoch, with `options.ranker.negatives` fresh negatives, none of the user's items.
+
+    They are uniform but for `hard_share` of them, which are from the user's POOL best by the retrieval model. What a
+    softmax must subtract from the logits of negatives for how they were drawn is one constant where all are uniform,
+    and is left out; hard ones among them have the weights of `partly_hard`. The other losses take them as they are.
+    """
 
     validations_per_epoch = 1
 
     def __init__(
-        self, model: Ranker, dataset: Dataset, sides: Sides, until_ms: int, targets: Targets, options: TrainSection
+        self,
+        model: Ranker,
+        dataset: Dataset,
+        sides: Sides,
+        until_ms: int,
+        targets: Targets,
+        options: TrainSection,
+        retrieval: Retrieval | None = None,
     ) -> None:
         self._model, self._sides, self._options = model, sides, options
         past = dataset.interactions.before(until_ms)
@@ -90,6 +112,13 @@ class InteractionTask:
         self._positives = Positives.of(users, items, dataset.num_users, dataset.num_items)
         self._users, self._items = self._positives.pairs()
         self._proposal = Proposal.of_popularity(np.zeros(dataset.num_items), 0.0)
+        share = options.ranker.hard_share
+        self._num_hard = max(1, round(share * options.ranker.negatives)) if share else 0
+        if self._num_hard:
+            if retrieval is None:
+                raise ValueError("hard_share above 0 draws negatives by a retrieval model: give the trained one")
+            whos = moments(dataset, range(dataset.num_users), until_ms)
+            self._vectors = user_vectors(dataset.schema, retrieval, whos), retrieval.item_vectors
         rows = np.unique(np.linspace(0, len(targets) - 1, min(VALIDATED, len(targets))).astype(np.int64))
         self._asked = targets.users[rows]
         self._wanted = [targets.items[targets.offsets[row] : targets.offsets[row + 1]] for row in rows]
@@ -101,7 +130,7 @@ class InteractionTask:
         size, count = self._options.ranker.batch_size, self._options.ranker.negatives
         order = np.random.default_rng([self._options.seed, epoch]).permutation(len(self._users))
         rows = order[number * size : (number + 1) * size]
-        drawn = negatives(self._users[rows], count, self._proposal, self._positives, rng)
+        drawn, weights = self._negatives(self._users[rows], rng)
         items = torch.from_numpy(np.concatenate([self._items[rows, None], drawn], 1).ravel())  # [b * (1 + count)]
         users = torch.from_numpy(self._users[rows])
         row_user = torch.arange(len(rows)).repeat_interleave(1 + count)
@@ -111,7 +140,20 @@ class InteractionTask:
         scores = model.head_module(user, part, torch.zeros(len(items), 0), row_user)
         labels = torch.zeros(len(rows), 1 + count)
         labels[:, 0] = 1.0
-        return list_loss(self._options.ranker.loss, scores, labels.ravel(), row_user)
+        return list_loss(self._options.ranker.loss, scores, labels.ravel(), row_user, weights)
+
+    def _negatives(self, users: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], Tensor | None]:
+        """Items int64 [b, count], and the weights that the loss gives to the rows of the lists, [b * (1 + count)]."""
+        ranker = self._options.ranker
+        if not self._num_hard:
+            return negatives(users, ranker.negatives, self._proposal, self._positives, rng), None
+        of_users, of_items = self._vectors
+        pool = hardest(users, of_users[users], of_items, self._positives, POOL)
+        drawn = partly_hard(users, ranker.negatives, self._num_hard, pool, self._proposal, self._positives, rng)
+        if ranker.loss != "softmax":
+            return drawn.items, None
+        weights = np.concatenate([np.ones((len(users), 1)), drawn.weights], 1)  # the positive's first
+        return drawn.items, torch.from_numpy(weights.ravel()).float()
 
     def validate(self) -> float:
         lists = self._system(self._asked, "new", K)

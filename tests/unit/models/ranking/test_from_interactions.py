@@ -10,11 +10,15 @@ import torch
 from models.baselines import UserLog
 from models.contract.schema import CategoricalFeature
 from models.data.dataset import Dataset, Splits
-from models.options import RankerOptions, TrainSection
-from models.ranking.interactions import Everything, Sides, fit_interactions
+from models.offline import Retrieval
+from models.options import PopularityOptions, RankerOptions, TrainSection
+from models.ranking import interactions
+from models.ranking.interactions import Everything, InteractionTask, Sides, fit_interactions
 from models.ranking.train import build_ranker
+from models.retrieval import popularity
+from models.retrieval.snapshot import snapshot
 from models.run_log import Silent
-from models.targets import Window
+from models.targets import Window, window_targets
 from tests.tiny_dataset import DAY_MS, dataset_of
 
 USERS, ITEMS = 40, 24
@@ -94,6 +98,60 @@ def test_the_same_seed_gives_the_same_weights(dataset: Dataset, tmp_path: Path) 
         for name in ("a.npz", "b.npz")
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def by_popularity(dataset: Dataset) -> Retrieval:
+    until = dataset.splits.valid_start_ms
+    return snapshot(dataset, popularity.build(dataset, PopularityOptions(model="popularity"), until, 0), until)
+
+
+def task_of(dataset: Dataset, retrieval: Retrieval | None, **ranker: object) -> InteractionTask:
+    options = OPTIONS.model_copy(update={"ranker": OPTIONS.ranker.model_copy(update=ranker)})
+    until = dataset.splits.valid_start_ms
+    targets = window_targets(dataset, Window.validation(dataset), "new")
+    sides = Sides.at(dataset, until)
+    return InteractionTask(build_ranker(dataset, options).eval(), dataset, sides, until, targets, options, retrieval)
+
+
+@pytest.mark.parametrize(("share", "hard"), [(1.0, 4), (0.5, 2)])
+def test_hard_negatives_are_the_best_that_a_user_does_not_have(
+    dataset: Dataset, share: float, hard: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By popularity, the three best of the items that the user has not taken; the other negatives are any of these."""
+    monkeypatch.setattr(interactions, "POOL", 3)
+    retrieval = by_popularity(dataset)
+    task = task_of(dataset, retrieval, hard_share=share)
+    users = np.repeat(np.arange(USERS), 30)
+    drawn, weights = task._negatives(users, np.random.default_rng(0))
+    assert drawn.shape == (len(users), 4)
+    assert weights is None  # log_loss takes them as they are
+    past = dataset.interactions.before(dataset.splits.valid_start_ms)
+    for user in range(USERS):
+        free = np.setdiff1d(np.arange(ITEMS), past.item_index[past.user_index == user])
+        scores = retrieval.item_vectors[free, 0]
+        least = np.sort(scores)[-3]  # items as popular as the third may stand for it
+        found = drawn[users == user]
+        assert set(free[scores > least]) <= set(found[:, :hard].ravel()) <= set(free[scores >= least])
+        assert len(set(found[:, :hard].ravel())) == 3
+        assert set(found.ravel()) <= set(free)
+
+
+def test_a_softmax_weighs_hard_negatives_by_how_they_were_drawn(dataset: Dataset) -> None:
+    """The pool of 200 is all a user has not taken: drawn from it or not, each is as likely, and weighs 1."""
+    drawn, weights = task_of(dataset, by_popularity(dataset), hard_share=0.5, loss="softmax")._negatives(
+        np.array([0, 1]), np.random.default_rng(0)
+    )
+    assert weights is not None
+    np.testing.assert_allclose(weights, np.ones(drawn.size + 2), rtol=1e-6)
+
+
+def test_without_a_share_of_hard_negatives_a_retrieval_model_changes_no_bit(dataset: Dataset) -> None:
+    with_it, without = (task_of(dataset, retrieval) for retrieval in (by_popularity(dataset), None))
+    assert torch.equal(with_it.loss(0, 1), without.loss(0, 1))
+    hard = task_of(dataset, by_popularity(dataset), hard_share=0.5)
+    assert not torch.equal(hard.loss(0, 1), without.loss(0, 1))
+    with pytest.raises(ValueError, match="hard_share above 0 draws negatives by a retrieval model"):
+        task_of(dataset, None, hard_share=0.5)
 
 
 def test_a_window_without_new_items_is_refused(dataset: Dataset, tmp_path: Path) -> None:
