@@ -23,7 +23,8 @@ def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int)
     """
     targets = window_targets(dataset, window, mode)
     if not len(targets):
-        raise ValueError(f"nobody known before the window {window.name!r} took an item in it; use more data")
+        what = "a new item" if mode == "new" else "an item"
+        raise ValueError(f"nobody known before the window {window.name!r} took {what} in it; use more data")
     rows = np.linspace(0, len(targets) - 1, min(MAX_USERS, len(targets))).astype(np.int64)
     whos = moments(dataset, targets.users[rows].tolist(), window.start_ms)
     seen = [torch.from_numpy(seen_items(who.state, np.asarray(dataset.item_hashes))) for who in whos]
@@ -43,7 +44,8 @@ def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int)
             for offset, row in enumerate(range(chunk.start, chunk.stop)):
                 if mode == "new":
                     scores[offset, seen[row]] = -torch.inf
-                hits[row] = np.isin(scores[offset].topk(10).indices.numpy(), wanted[row])
+                found = scores[offset].topk(min(10, len(vectors))).indices.numpy()
+                hits[row, : len(found)] = np.isin(found, wanted[row])
         return float(metrics.ndcg(hits, counts, 10).mean())
 
     return figure
