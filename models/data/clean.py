@@ -114,6 +114,20 @@ def finite_number(table: ir.Table, path: str, column: str) -> ir.FloatingValue:
     return ibis.ifelse(number.isnan() | (number.abs() > MAX_NUMBER), ibis.null("float64"), number)
 
 
+def not_a_number(table: ir.Table, path: str, column: str, *, nan_is_missing: bool) -> ir.BooleanValue:
+    """Whether there is a value that `finite_number` makes null: one that was given and is no finite number.
+
+    Empty text is no value. nan_is_missing: nor is NaN in a column of floats, as pandas writes it to Parquet.
+    """
+    values = table[column]
+    given = values.notnull()
+    if isinstance(values.type(), dt.String):
+        given = values.strip() != ""
+    elif nan_is_missing and isinstance(values.type(), dt.Floating):
+        given = given & ~values.isnan()
+    return given & finite_number(table, path, column).isnull()
+
+
 def id_reasons(ids: ir.StringValue, name: str) -> list[tuple[ir.BooleanValue, str]]:
     return [
         (ids.isnull(), f"{name} is missing"),

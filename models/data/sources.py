@@ -50,6 +50,10 @@ def read_source(connection: Backend, path: str, text_columns: Iterable[str] | No
         raise SourceError(f"{path}: cannot be read: {' '.join(str(error).splitlines()[:3])}") from error
 
 
+def is_parquet(path: str) -> bool:
+    return all(_kind(file) == "parquet" for file in source_files(path))
+
+
 def require_columns(table: ir.Table, path: str, columns: Iterable[str]) -> None:
     """Raise SourceError if a column of shortlist.toml is not in the file."""
     for column in columns:

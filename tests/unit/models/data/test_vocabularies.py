@@ -1,11 +1,16 @@
 """Codes and standardised numbers; what they learn, and from when."""
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import LOG, Prepare, Shop
 
 from models.contract.schema import CategoricalFeature, NumericFeature
 from models.data.dataset import Dataset
+from models.data.errors import BadRowsError
 
 # i0 and i1 sell from the start; i2 only in the test window; i3 is listed and never sold.
 LATE = [*LOG, "u0,i2,2024-01-25", "late,i0,2024-01-26"]
@@ -80,14 +85,37 @@ def test_vocabularies_are_in_the_order_of_code_points(shop: Shop, prepared: Prep
     assert dataset.schema.categorical("item")[0].vocabulary == ["10", "9", "Zebra", "apple", "ähnlich"]
 
 
-def test_unreadable_numbers_are_missing_and_reported(shop: Shop, prepared: Prepare) -> None:
-    """Missing becomes 0, the mean of the others: (10 + 20) / 2."""
-    items = ["item_id,price", "i0,10", "i1,20", "i2,nan", "i3,", "i4,cheap", "i5,inf"]
-    toml = '[items]\npath = "items.csv"\nfeatures = [{name = "price", kind = "numeric"}]\n'
-    dataset = prepared(shop([*LOG, *(f"u0,i{i},2024-01-02" for i in range(2, 6))], toml, items))
-    assert dataset.schema.item_features == [NumericFeature(name="price", mean=15.0, std=5.0)]
-    assert sorted(dataset.item_numeric[:, 0].tolist()) == [-1, 0, 0, 0, 0, 1]
-    assert dataset.report.sources["items"].missing == {"price": 4}
+def test_a_missing_number_is_the_mean_and_one_that_is_none_makes_its_row_bad(shop: Shop, prepared: Prepare) -> None:
+    """Missing becomes 0, the mean of the others: (10 + 20) / 2. A column of numbers alone is typed by the reader, one
+    with a word in it stays text."""
+    items = ["item_id,price,size", "i0,10,1", "i1,20,2", "i2,nan,1", "i3,,1", "i4,cheap,1", "i5,inf,1"]
+    items += ["i6,1e39,1", "i7,10,nan", "i8,10,-inf", "i9,10,", "i10, ,2"]
+    toml = """[items]
+path = "items.csv"
+features = [{name = "price", kind = "numeric"}, {name = "size", kind = "numeric"}]
+"""
+    log = [*LOG, *(f"u0,i{i},2024-01-02" for i in range(2, 11))]
+    reasons = "price is not a finite number: 4; size is not a finite number: 2"
+    with pytest.raises(BadRowsError, match=rf"items\.csv: 6 of 11 rows .*: {reasons}\. Correct them"):
+        prepared(shop(log, toml, items))
+    dataset = prepared(shop(log, toml + "[limits]\nmax_bad_share = 0.6\n", items))
+    report = dataset.report.sources["items"]
+    assert report.bad == {"price is not a finite number": 4, "size is not a finite number": 2}
+    assert report.missing == {"price": 2, "size": 1}
+    means = {feature.name: feature.mean for feature in dataset.schema.numeric("item")}
+    assert means == {"price": 40 / 3, "size": 1.5}  # of 10, 20, 10, and of 1, 2, 1, 2
+    assert np.count_nonzero(dataset.item_numeric[:, 0]) == 3
+
+
+def test_nan_in_parquet_is_a_missing_number_and_infinity_is_none(tmp_path: Path, shop: Shop, prepared: Prepare) -> None:
+    """pandas writes a missing number as NaN; nothing writes infinity for it."""
+    ages = [30.0, float("nan"), None, float("inf")]
+    pq.write_table(pa.table({"user_id": ["u0", "u1", "u2", "u3"], "age": ages}), tmp_path / "users.parquet")
+    toml = '[users]\npath = "users.parquet"\nfeatures = [{name = "age", kind = "numeric"}]\n'
+    with pytest.raises(BadRowsError, match=r"users\.parquet: 1 of 4 rows .* age is not a finite number: 1"):
+        prepared(shop(toml=toml))
+    report = prepared(shop(toml=toml + "[limits]\nmax_bad_share = 0.5\n")).report.sources["users"]
+    assert (report.bad, report.missing) == ({"age is not a finite number": 1}, {"age": 2})
 
 
 def test_a_constant_number_has_spread_one(shop: Shop, prepared: Prepare) -> None:
