@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 
 from models.section import Section
 
+Units = Annotated[int, Field(ge=1, le=8192)]
+
 
 class GradientOptions(Section):
     """What every retrieval model trained step by step has."""
@@ -64,7 +66,7 @@ class SasRecOptions(GradientOptions):
 
 class TwoTowerOptions(GradientOptions):
     model: Literal["two_tower"]
-    hidden: list[int] = Field(default=[128], description="units of each tower's hidden layers")
+    hidden: list[Units] = Field(default=[128], description="units of each tower's hidden layers")
     dropout: float = Field(default=0.1, ge=0, lt=1)
     id_dropout: float = Field(default=0.1, ge=0, lt=1, description="share of item ids hidden in training")
     temperature: float = Field(
@@ -229,9 +231,7 @@ class RankerOptions(Section):
         default=None, ge=1, description="newest ranker windows to learn from; all of split.ranker_windows if not given"
     )
     dim: int = Field(default=16, ge=1, le=256, description="length of the field vectors")
-    hidden: list[Annotated[int, Field(ge=1, le=8192)]] = Field(
-        default=[128, 64], min_length=1, description="units of the layers"
-    )
+    hidden: list[Units] = Field(default=[128, 64], min_length=1, description="units of the layers")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="of the layers' units")
     embedding_dropout: float = Field(default=0.1, ge=0, lt=1, description="of the field vectors that enter the layers")
     batch_norm: bool = Field(default=False, description="of the layers' units, before their ReLU")
@@ -292,11 +292,17 @@ class RankerOptions(Section):
         return self
 
     @model_validator(mode="after")
+    def _pairs_have_something_beside_them(self) -> Self:
+        if self.learn_from == "interactions" and not self.negatives:
+            raise ValueError(
+                'negatives = 0 leaves learn_from = "interactions" nothing to tell apart; set it to 1 or more'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _hard_negatives_are_of_pairs(self) -> Self:
         if self.hard_share and self.learn_from != "interactions":
-            raise ValueError(
-                'hard_share is for learn_from = "interactions"; candidates are hard negatives all'
-            )
+            raise ValueError('hard_share is for learn_from = "interactions"; candidates are hard negatives all')
         return self
 
     @model_validator(mode="after")

@@ -3,14 +3,14 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
 from models.data.config_errors import describe
 from models.data.errors import ConfigError
 from models.data.feature_columns import ColumnName, FeatureColumn, ItemFeatureColumn
-from models.options import TrainSection
+from models.options import RankerName, TrainSection
 from models.section import Section
 
 EventType = Annotated[str, Field(min_length=1, max_length=64)]
@@ -257,6 +257,25 @@ class Config(Section):
         if asked and self.impressions is None:
             where = "a labelled table has none" if self.labelled else "name their file in a section [impressions]"
             raise ValueError(f"train.ranker.{asked} needs logged impressions: {where}")
+        return self
+
+    @model_validator(mode="after")
+    def _the_ranker_fits_what_it_learns_from(self) -> Self:
+        ranker = self.train.ranker
+        if self.labelled is None:
+            if ranker.loss == "squared" and ranker.model != "none":
+                raise ValueError(
+                    'train.ranker.loss = "squared" learns the ratings of a table in [labelled], and a log tells only '
+                    "what was taken: choose log_loss, bpr or softmax"
+                )
+            return self
+        if ranker.model == "none":
+            known = ", ".join(name for name in get_args(RankerName) if name not in ("none", "transformer"))
+            raise ValueError(
+                f'train.ranker.model = "none" leaves nothing to train on a labelled table; set it to {known}'
+            )
+        if ranker.learn_from == "interactions":
+            raise ValueError('train.ranker.learn_from = "interactions" is of a log; leave it out')
         return self
 
     @model_validator(mode="after")

@@ -165,6 +165,14 @@ def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
         (TABLE.replace('["i"]', '["i", "u"]'), "labelled: u stands twice in label, user, item and cross"),
         (TABLE + 'test = "e.csv"\nvalid_halved_seed = 1\n', "labelled: test and valid_halved_seed both name a test"),
         (TABLE.replace('["i"]', "[]"), "labelled.item: List should have at least 1 item"),
+        (
+            TABLE + '[train.ranker]\nlearn_from = "interactions"\n',
+            'train.ranker.learn_from = "interactions" is of a log; leave it out',
+        ),
+        (
+            TABLE + '[train.ranker]\nmodel = "none"\n',
+            'train.ranker.model = "none" leaves nothing to train on a labelled table; set it to lr, fm, ',
+        ),
         (TABLE + 'croos = ["x"]\n', "unknown key 'labelled.croos'; did you mean 'cross'?"),
     ],
 )

@@ -85,6 +85,18 @@ def test_an_absolute_path_stays(tmp_path: Path) -> None:
             MINIMAL + '[split]\nkind = "random"\nranker_windows = 1\n',
             "split: ranker_windows = 1, but in a random split nothing is earlier than validation; leave it out",
         ),
+        (
+            MINIMAL + '[train.ranker]\nloss = "squared"\n',
+            'train.ranker.loss = "squared" learns the ratings of a table in [labelled]',
+        ),
+        (
+            MINIMAL + '[train.ranker]\nlearn_from = "interactions"\nnegatives = 0\n',
+            'train.ranker: negatives = 0 leaves learn_from = "interactions" nothing to tell apart',
+        ),
+        (
+            MINIMAL + '[train.retrieval]\nmodel = "two_tower"\nhidden = [-5]\n',
+            "train.retrieval.hidden.0: Input should be greater than or equal to 1",
+        ),
         (MINIMAL + 'context = ["../a"]\n', "interactions.context.0: String should match pattern"),
         (MINIMAL + "[split\n", "is not valid TOML"),
     ],
