@@ -28,6 +28,7 @@ def export(
     Example: shortlist export --data-dir .shortlist
     """
     from cli.parity import ParityError
+    from cli.train import require_log
     from export.gates import GateError
     from models.checkpoint import CheckpointError
     from models.contract.manifest import BundleError
@@ -35,6 +36,7 @@ def export(
     from models.data.errors import DataError
 
     with reported(DataError, CheckpointError, BundleError, GateError, ParityError, ValueError):
+        require_log(data_dir)
         dataset = load_dataset(data_dir / "prepared")
         path = export_bundle(dataset, data_dir, data_dir / "bundles", for_test=False, shift_to_now=shift_to_now)
         if activate:

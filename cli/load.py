@@ -21,11 +21,14 @@ def load(
     """Load every user. Interrupted, run it again: it goes on where it stopped, and live events are never lost."""
     from app.feature_store.errors import FeatureStoreError
     from cli.load_users import describe, load_users
+    from cli.train import require_log
     from models.contract.manifest import BundleError
     from models.data.dataset import load_dataset
     from models.data.errors import DataError
 
     with reported(BundleError, DataError, FeatureStoreError, ValueError):
+        if not (data_dir / "prepared").exists():
+            require_log(data_dir)
         dataset = load_dataset(data_dir / "prepared")
         shift = clock_shift_ms(data_dir) if shift_ms is None else shift_ms
         with redis_address(redis_url, data_dir) as url:

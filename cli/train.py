@@ -88,6 +88,15 @@ def read_table_section(data_dir: Path) -> "LabelledSection | None":
     return LabelledSection.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
+def require_log(data_dir: Path) -> None:
+    """Raises ValueError where the last training was on a labelled table."""
+    if read_table_section(data_dir):
+        raise ValueError(
+            f"{data_dir / 'train' / TABLE_FILE}: the last training was on a labelled table, whose ranker has no "
+            "bundle: `shortlist evaluate` measures it. To serve, train on a log: [interactions]"
+        )
+
+
 def read_options(data_dir: Path) -> "TrainSection":
     """The options of the last training. Raises CheckpointError when there was none."""
     from pydantic import ValidationError
