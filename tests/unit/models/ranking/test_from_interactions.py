@@ -19,6 +19,7 @@ from models.retrieval import popularity
 from models.retrieval.snapshot import snapshot
 from models.run_log import Silent
 from models.targets import Window, window_targets
+from models.train import load_trained, train
 from tests.tiny_dataset import DAY_MS, dataset_of
 
 USERS, ITEMS = 40, 24
@@ -152,6 +153,19 @@ def test_without_a_share_of_hard_negatives_a_retrieval_model_changes_no_bit(data
     assert not torch.equal(hard.loss(0, 1), without.loss(0, 1))
     with pytest.raises(ValueError, match="hard_share above 0 draws negatives by a retrieval model"):
         task_of(dataset, None, hard_share=0.5)
+
+
+def test_a_training_takes_hard_negatives_from_any_retrieval_model(dataset: Dataset, tmp_path: Path) -> None:
+    """Popularity too: its pool is the popular items."""
+    ranker = OPTIONS.ranker.model_copy(update={"epochs": 1, "hard_share": 0.5})
+    options = TrainSection(retrieval=PopularityOptions(model="popularity"), ranker=ranker)
+    train(dataset, options, tmp_path, Silent())
+    assert load_trained(dataset, options, tmp_path, for_test=True).ranker is not None
+
+
+def test_hard_negatives_are_for_pairs_alone() -> None:
+    with pytest.raises(ValueError, match='hard_share is for learn_from = "interactions"'):
+        RankerOptions(hard_share=0.5)
 
 
 def test_a_window_without_new_items_is_refused(dataset: Dataset, tmp_path: Path) -> None:
