@@ -48,17 +48,21 @@ def evaluate_systems(
 ) -> Report:
     """Measure the systems on a window. Each of `references` (the first system, if not named) is compared with all.
 
-    Raises ValueError for an unknown reference, a window without targets, and lists that are not int64 [U, k] of
-    distinct item indices.
+    A mode in which the window has no targets is left out, with a note in the report. Raises ValueError for an unknown
+    reference, a window without any targets, and lists that are not int64 [U, k] of distinct
+    item indices.
     """
     ks = sorted(set(ks))
     references = list(references) if references is not None else list(systems)[:1]
     if unknown := [name for name in references if name not in systems]:
         raise ValueError(f"reference {unknown[0]!r} is not a system; choose from {', '.join(systems)}")
-    evaluation = _Evaluation(dataset, ks, seed, references, {})
-    sections = [evaluation.window(window, mode, systems, rankers or {}) for mode in modes]
+    evaluation = _Evaluation(dataset, ks, seed, references, {}, [])
+    found = [evaluation.window(window, mode, systems, rankers or {}) for mode in modes]
     if basket_systems:
-        sections += [evaluation.baskets(window, mode, basket_systems) for mode in modes]
+        found += [evaluation.baskets(window, mode, basket_systems) for mode in modes]
+    sections = [section for section in found if section is not None]
+    if not sections:
+        raise ValueError("; ".join(evaluation.left_out))
     return Report(
         fingerprint=dataset.fingerprint,
         window=window.name,
@@ -69,6 +73,7 @@ def evaluate_systems(
         seed=seed,
         references=references,
         sections=sections,
+        left_out=evaluation.left_out,
         per_user=evaluation.per_user,
     )
 
@@ -80,21 +85,35 @@ class _Evaluation:
     seed: int
     references: list[str]
     per_user: dict[str, NDArray[np.int64] | NDArray[np.float64]]
+    left_out: list[str]
 
     def window(
         self, window: Window, mode: Mode, systems: Mapping[str, System], rankers: Mapping[str, Ranker]
-    ) -> Section:
+    ) -> Section | None:
         targets = window_targets(self.dataset, window, mode)
+        if not self._has_some("window", targets):
+            return None
         lists = {name: self._lists(system, targets) for name, system in systems.items()}
         ranked = {
             name: evaluate_ranker(ranker(targets.users, mode), targets, self.seed) for name, ranker in rankers.items()
         }
         return self._section("window", targets, lists, ranked)
 
-    def baskets(self, window: Window, mode: Mode, systems: Mapping[str, TimedSystem]) -> Section:
+    def baskets(self, window: Window, mode: Mode, systems: Mapping[str, TimedSystem]) -> Section | None:
         targets = basket_targets(self.dataset, window, mode)
+        if not self._has_some("basket", targets):
+            return None
         lists = {name: self._timed_lists(system, targets) for name, system in systems.items()}
         return self._section("basket", targets, lists, {})
+
+    def _has_some(self, unit: Unit, targets: Targets) -> bool:
+        """Else the section is left out, with a note: where few items are, some take them all, and nothing is new."""
+        if not len(targets):
+            what = "a new item" if targets.mode == "new" else "an item"
+            self.left_out.append(
+                f"{unit}, mode {targets.mode}: no targets, nobody known before the window took {what} in it"
+            )
+        return len(targets) > 0
 
     def _lists(self, system: System, targets: Targets) -> NDArray[np.int64]:
         return self._stack(len(targets), lambda rows: system(targets.users[rows], targets.mode, self.ks[-1]))
@@ -123,8 +142,6 @@ class _Evaluation:
         lists: Mapping[str, NDArray[np.int64]],
         rankers: dict[str, RankerResult],
     ) -> Section:
-        if not len(targets):
-            raise ValueError(f"no targets in mode {targets.mode!r}: nobody known before the window came back in it")
         num_targets = metrics.count_targets(targets.offsets)
         users, rows = np.unique(targets.users, return_inverse=True)
         values = {name: self._user_values(found, targets, num_targets, rows) for name, found in lists.items()}

@@ -75,7 +75,7 @@ class Section:
 @dataclass(frozen=True, slots=True)
 class Report:
     """training_key: of the models that were measured, "" for none.  ks: list lengths, ascending.
-    references: the systems that paired intervals are against.
+    references: the systems that paired intervals are against.  left_out: units and modes that there are no targets in.
     per_user: what the means are of, not part of the JSON: `<unit>/<mode>/users` int64 [U], ascending, and
     `<unit>/<mode>/<system>/<metric>` float64 [U]. So two reports on the same window can be compared user by user.
     """
@@ -89,6 +89,7 @@ class Report:
     seed: int
     references: list[str]
     sections: list[Section]
+    left_out: list[str] = field(default_factory=list)
     num_resamples: int = NUM_RESAMPLES
     confidence: float = CONFIDENCE
     version: int = REPORT_VERSION

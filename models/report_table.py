@@ -31,6 +31,8 @@ def report_tables(report: Report) -> Iterator[RenderableType]:
         yield _systems(report, section)
         for name, ranker in section.rankers.items():
             yield _ranker(name, ranker, section)
+    for note in report.left_out:
+        yield Text(f"left out: {note}")
 
 
 def _titled(title: str, table: Table, notes: list[str]) -> Group:

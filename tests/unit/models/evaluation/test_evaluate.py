@@ -109,7 +109,7 @@ def test_json_names_every_figure(report: Report) -> None:
     found = orjson.loads(report.to_json())
     assert list(found) == [
         *("fingerprint", "window", "start_ms", "end_ms", "num_items", "ks", "seed", "references", "sections"),
-        *("num_resamples", "confidence", "version", "training_key"),
+        *("left_out", "num_resamples", "confidence", "version", "training_key"),
     ]
     assert (found["ks"], found["start_ms"], found["version"]) == ([1, 2], 10 * DAY_MS, 1)
     section = found["sections"][0]
@@ -220,8 +220,26 @@ def test_an_unknown_reference_is_refused(dataset: Dataset) -> None:
 
 
 def test_a_window_without_targets_is_refused(dataset: Dataset) -> None:
-    with pytest.raises(ValueError, match="no targets in mode 'all'"):
+    with pytest.raises(
+        ValueError, match=r"window, mode all: no targets, nobody .* took an item in it; window, mode new"
+    ):
         evaluate_systems(dataset, Window("empty", 15 * DAY_MS, 16 * DAY_MS), {"good": always(1)}, ks=[1])
+
+
+def test_a_mode_without_targets_is_left_out_with_a_note(make_dataset: Callable[..., Dataset]) -> None:
+    """One user, who comes back only to what they have: there is nothing new to find, in window or basket."""
+    one = make_dataset([(0, 0, 1.0), (0, 1, 2.0), (0, 0, 11.0)], num_users=1, num_items=2)
+    timed = {"popular": baselines(one, 10 * DAY_MS)["popularity"]}
+    report = evaluate_systems(one, Window.test(one), {"good": always(0)}, ks=[1], basket_systems=timed)
+    assert [(section.unit, section.mode) for section in report.sections] == [("window", "all"), ("basket", "all")]
+    assert report.left_out == [
+        f"{unit}, mode new: no targets, nobody known before the window took a new item in it"
+        for unit in ("window", "basket")
+    ]
+    assert orjson.loads(report.to_json())["left_out"] == report.left_out
+    console = Console(file=StringIO(), width=100)
+    print_report(report, console)
+    assert f"left out: {report.left_out[0]}" in " ".join(console.file.getvalue().split())
 
 
 def test_a_missing_section_is_named(report: Report) -> None:
