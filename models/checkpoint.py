@@ -1,7 +1,10 @@
 """Checkpoints without pickle: named arrays in one .npz, and a small JSON header among them."""
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from zipfile import BadZipFile
 
@@ -32,8 +35,13 @@ def save(path: Path, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) ->
     unfinished.rename(path)
 
 
-def load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Arrays and header. Raises CheckpointError for a missing, damaged or foreign file."""
+def load(
+    path: Path, fields: Mapping[str, type | tuple[type, ...]] = MappingProxyType({})
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Arrays and header. Raises CheckpointError for a missing, damaged or foreign file.
+
+    fields: what the header must have, by the kind of its value.
+    """
     try:
         # np.load would leave a torn file that it opened itself open
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -45,7 +53,19 @@ def load(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         raise CheckpointError(f"{path}: is damaged; delete it and run `shortlist train` again") from error
     if not isinstance(header, dict) or header.pop("format_version", None) != FORMAT_VERSION:
         raise CheckpointError(f"{path}: was written by another version; delete it and run `shortlist train` again")
+    for name, kind in fields.items():
+        if name not in header or not isinstance(header[name], kind):
+            raise CheckpointError(f"{path}: has no {name!r} in its header; delete it and run `shortlist train` again")
     return arrays, header
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Weights that do not fit, which came from this file: the error names it and says what to do."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}; delete it and run `shortlist train` again") from error
 
 
 def weights(module: nn.Module) -> dict[str, NDArray[Any]]:

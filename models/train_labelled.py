@@ -10,7 +10,7 @@ from models.data.labelled import LabelledTable
 from models.options import TrainSection
 from models.ranking.build import build
 from models.ranking.inputs import RankerInputs
-from models.ranking.labelled import STAGE, fit_labelled
+from models.ranking.labelled import STAGE, check_rows, fit_labelled
 from models.ranking.pieces import Ranker
 from models.run_log import RunLog
 from models.train import MODEL_VERSION
@@ -19,7 +19,9 @@ FILE = "labelled.npz"
 
 
 def train_labelled(table: LabelledTable, options: TrainSection, folder: Path, log: RunLog) -> None:
-    """Train unless that is done. Raises ValueError for rows or options that cannot be trained with."""
+    """Train unless that is done. Raises ValueError for rows or options that cannot be trained with, or measured."""
+    if table.test is not None:
+        check_rows("test", table.test, _inputs(table), options.ranker)
     key = labelled_key(table, options)
     try:
         _, header = checkpoint.load(folder / FILE)
@@ -38,14 +40,15 @@ def train_labelled(table: LabelledTable, options: TrainSection, folder: Path, lo
 
 def load_labelled(table: LabelledTable, options: TrainSection, folder: Path) -> Ranker:
     """Raises CheckpointError when there is none for this table and these options."""
-    weights, header = checkpoint.load(folder / FILE)
+    weights, header = checkpoint.load(folder / FILE, {"key": str})
     if header["key"] != labelled_key(table, options):
         raise checkpoint.CheckpointError(
             f"{folder / FILE}: was trained on other data or with other settings; run `shortlist train` again"
         )
     torch.manual_seed(options.seed)
     model = build(_inputs(table), options.ranker)
-    checkpoint.set_weights(model, weights)
+    with checkpoint.named(folder / FILE):
+        checkpoint.set_weights(model, weights)
     return model.eval()
 
 

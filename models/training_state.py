@@ -1,6 +1,7 @@
 """Where a training run stands: weights, optimizer, step and the best validation so far; saved, and taken up again."""
 
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models import checkpoint
+
+HEADER: dict[str, type | tuple[type, ...]] = {
+    "key": str,
+    "step": int,
+    "best": (float, int, NoneType),
+    "since_best": int,
+}
 
 
 class TrainingState:
@@ -46,17 +54,18 @@ class TrainingState:
         checkpoint.save(self._path, arrays, header)
 
     def resume(self) -> None:
-        """Take up the checkpoint if there is one of this run. Raises CheckpointError when it is damaged."""
+        """Take up the checkpoint if there is one of this run. Raises CheckpointError when it is not whole."""
         if not self._path.exists():
             return
-        arrays, header = checkpoint.load(self._path)
+        arrays, header = checkpoint.load(self._path, HEADER)
         if header["key"] != self._key:
             return
         parts: dict[str, dict[str, NDArray[Any]]] = {"weights": {}, "best": {}, "optimizer": {}}
         for name, array in arrays.items():
             part, _, rest = name.partition(":")
             parts[part][rest] = array
-        checkpoint.set_weights(self._model, parts["weights"])
+        with checkpoint.named(self._path):
+            checkpoint.set_weights(self._model, parts["weights"])
         checkpoint.set_optimizer(self._optimizer, parts["optimizer"])
         self._best_weights = parts["best"]
         self.step, self.since_best = header["step"], header["since_best"]

@@ -18,6 +18,7 @@ from models.score_metrics import auc
 
 STAGE = "labelled ranker"
 PREDICTED = 16_384  # rows at a time
+MAX_LABEL = 1e15  # the sum of many squares is still a float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def fit_labelled(
     """
     squared = options.loss == "squared"
     for part, rows in (("training", train), ("validation", valid)):
-        _check(part, rows, inputs, options)
+        check_rows(part, rows, inputs, options)
     model, best = fit_model(
         inputs,
         options,
@@ -131,7 +132,8 @@ def _score(model: Ranker, *columns: Tensor) -> Tensor:
     return score
 
 
-def _check(part: str, rows: LabelledRows, inputs: RankerInputs, options: RankerOptions) -> None:
+def check_rows(part: str, rows: LabelledRows, inputs: RankerInputs, options: RankerOptions) -> None:
+    """Raises ValueError for rows of this part of the table that do not fit the inputs or the loss."""
     if not len(rows):
         raise ValueError(f"the {part} part of the labelled table has no rows")
     for name, columns in (("user_categorical", inputs.user.columns), ("item_categorical", inputs.item.columns)):
@@ -154,6 +156,11 @@ def _check(part: str, rows: LabelledRows, inputs: RankerInputs, options: RankerO
     if options.loss == "log_loss" and not np.array_equal(np.unique(rows.labels), [0, 1]):
         raise ValueError(
             f'the labels of the {part} part are not 0 and 1, both present; loss = "squared" learns ratings'
+        )
+    if (largest := np.abs(rows.labels).max()) > MAX_LABEL:
+        raise ValueError(
+            f'the labels of the {part} part reach {largest:.3g}, and loss = "squared" takes at most {MAX_LABEL:g}: '
+            "divide them by a constant"
         )
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from models import checkpoint
 from models.checkpoint import CheckpointError
+from models.training_state import TrainingState
 
 
 def model(width: int = 4, layers: int = 1, seed: int = 0) -> nn.Sequential:
@@ -161,3 +162,22 @@ def test_a_run_that_dies_while_saving_leaves_the_last_checkpoint(tmp_path: Path)
     with pytest.raises(ValueError, match="allow_pickle"):
         checkpoint.save(path, {"weights": np.array([{}], object)}, {"step": 2})
     assert checkpoint.load(path)[1] == {"step": 1}
+
+
+def test_a_run_to_go_on_with_that_is_not_whole_is_named(tmp_path: Path) -> None:
+    """A header that lacks a field, or has text for a number; weights of another shape."""
+    net, path = model(), tmp_path / "x.checkpoint.npz"
+    state = TrainingState(path, "key", net, torch.optim.AdamW(net.parameters()))
+    state.save()
+    arrays, header = checkpoint.load(path)
+    again = "; delete it and run `shortlist train` again"
+    for name in header:
+        checkpoint.save(path, arrays, {field: value for field, value in header.items() if field != name})
+        with pytest.raises(CheckpointError, match=rf"x\.checkpoint\.npz: has no {name!r}.*{again}"):
+            state.resume()
+    checkpoint.save(path, arrays, header | {"step": "many"})
+    with pytest.raises(CheckpointError, match=rf"x\.checkpoint\.npz: has no 'step'.*{again}"):
+        state.resume()
+    checkpoint.save(path, arrays | {"weights:0.weight": np.zeros((6, 9), np.float32)}, header)
+    with pytest.raises(CheckpointError, match=rf"x\.checkpoint\.npz: '0\.weight' is \[6, 9\].*{again}"):
+        state.resume()
