@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from torch import nn
 
 from models import checkpoint
 from models.data.dataset import Dataset
@@ -38,7 +39,7 @@ from models.run_log import RunLog
 from models.targets import Mode, Window
 
 RETRIEVAL, RANKER, RETRIEVAL_TEST, RETRIEVAL_LAST = "retrieval", "ranker", "retrieval_test", "retrieval_last"
-MODEL_VERSION = 4  # raised when a change of the models makes old checkpoints worthless
+MODEL_VERSION = 5  # raised when a change of the models makes old checkpoints worthless
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class Trained:
 
 
 def train(dataset: Dataset, options: TrainSection, folder: Path, log: RunLog) -> None:
-    """Run all stages that are not done. Raises ValueError for data that cannot be trained on."""
+    """Run all stages that are not done. Raises ValueError for data that cannot be trained on, before any of them where
+    a model cannot be built from it."""
     splits = dataset.splits
     if _learns_from_windows(options) and splits.ranker_start_ms == splits.valid_start_ms:
         raise ValueError(
@@ -72,6 +74,10 @@ def train(dataset: Dataset, options: TrainSection, folder: Path, log: RunLog) ->
             f"[impressions] and prepare again, or leave {asked} out"
         )
     stages = _Stages(dataset, options, folder, log)
+    # what a model needs and the data have not is told now, not after hours of the stage before it
+    build_model(dataset, options, stages.ranker_start_ms)
+    if options.ranker.model != "none":
+        build_ranker(dataset, options)
     stages.retrieval()
     if options.ranker.model != "none":
         stages.ranker()
@@ -84,22 +90,19 @@ def load_trained(dataset: Dataset, options: TrainSection, folder: Path, *, for_t
     stages = _Stages(dataset, options, folder, None)
     until = dataset.splits.test_start_ms if for_test else dataset.splits.end_ms
     retrieval = build_model(dataset, options, until)
-    weights, _ = stages.result(RETRIEVAL_TEST if for_test else RETRIEVAL_LAST)
-    checkpoint.set_weights(retrieval, weights)
+    stages.restore(retrieval, RETRIEVAL_TEST if for_test else RETRIEVAL_LAST)
     if options.ranker.model == "none":
         return Trained(retrieval.eval(), None, until, stages.key, {}, options)
     ranker = build_ranker(dataset, options)
-    ranker_weights, header = stages.result(RANKER)
-    checkpoint.set_weights(ranker, ranker_weights)
-    return Trained(retrieval.eval(), ranker.eval(), until, stages.key, header["figures"], options)
+    figures = stages.restore(ranker, RANKER)
+    return Trained(retrieval.eval(), ranker.eval(), until, stages.key, figures, options)
 
 
 def load_first_retrieval(dataset: Dataset, options: TrainSection, folder: Path) -> RetrievalModel:
     """The retrieval model as its own training left it, before any later data. Raises CheckpointError."""
     stages = _Stages(dataset, options, folder, None)
     model = build_model(dataset, options, stages.ranker_start_ms)
-    weights, _ = stages.result(RETRIEVAL)
-    checkpoint.set_weights(model, weights)
+    stages.restore(model, RETRIEVAL)
     return model.eval()
 
 
@@ -188,12 +191,20 @@ class _Stages:
     def result(self, stage: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Weights and header of a finished stage."""
         path = self.folder / f"{stage}.npz"
-        weights, header = checkpoint.load(path)
+        weights, header = checkpoint.load(path, {"key": str, "figures": dict})
         if header["key"] != self._stage_key(stage):
             raise checkpoint.CheckpointError(
                 f"{path}: was trained on other data or with other settings; run `shortlist train` again"
             )
         return weights, header
+
+    def restore(self, model: nn.Module, stage: str) -> dict[str, float]:
+        """Give the model the weights of a finished stage -> what validation said of it. Raises CheckpointError."""
+        weights, header = self.result(stage)
+        with checkpoint.named(self.folder / f"{stage}.npz"):
+            checkpoint.set_weights(model, weights)
+        figures: dict[str, float] = header["figures"]
+        return figures
 
     def _samples(
         self,
@@ -203,12 +214,11 @@ class _Stages:
         positions: PositionModel | None,
         with_refused: bool = False,
     ) -> RankerSamples:
-        weights, _ = self.result(RETRIEVAL)
         length = self.options.ranker.history_read
         label_windows = []
         for start, end in windows:
             model = build_model(self.dataset, self.options, start)  # popularity as of the window's start
-            checkpoint.set_weights(model, weights)
+            self.restore(model, RETRIEVAL)
             shown = None
             if positions or with_refused:
                 shown = shown_pairs(self.dataset, start, end, positions, self.options.ranker.max_weight)

@@ -66,8 +66,8 @@ def _ncf(inputs: RankerInputs, dim: int, terms: list[Term]) -> Ranker:
     for name, sizes, group in ((USER_ID, inputs.user_sizes, "user"), (ITEM_ID, inputs.item_sizes, "item")):
         if name not in sizes:
             raise ValueError(
-                f"[train.ranker] this model needs {name!r} as a categorical feature of the {group}; declare it, or "
-                "choose another model"
+                f"[train.ranker] this model needs {name!r} as a categorical feature of the {group}: set "
+                f"id_feature = true in [{group}s], give a labelled table a column of this name, or choose another model"
             )
     return Ranker(
         Side(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from planted import write_planted
+from tiny_dataset import tiny_dataset
 
 from models import checkpoint, fitting
 from models.baselines import popularity
@@ -196,6 +197,31 @@ def test_another_ranker_keeps_the_retrieval_models(dataset: Dataset, folder: Pat
         )
 
 
+@pytest.mark.parametrize(
+    ("ranker", "message"),
+    [
+        ({"model": "neumf"}, "id_feature = true"),
+        ({"model": "wide_deep", "crosses": [["colour", "shape"]]}, "no categorical feature 'colour'"),
+        ({"model": "transformer", "dim": 5}, "dim = 5 is not a multiple of heads = 2"),
+    ],
+)
+def test_a_ranker_that_cannot_be_built_is_refused_before_anything_is_trained(
+    dataset: Dataset, tmp_path: Path, ranker: dict[str, Any], message: str
+) -> None:
+    log = Recorder(RETRIEVAL, 1)
+    with pytest.raises(ValueError, match=message):
+        train(dataset, OPTIONS.model_copy(update={"ranker": RankerOptions(**ranker)}), tmp_path, log)
+    assert (log.steps, list(tmp_path.iterdir())) == ({}, [])
+
+
+def test_content_of_items_without_features_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    options = {"retrieval": {"model": "bpr"}, "content": {"weight": 0.5}, "ranker": {"model": "none"}}
+    log = Recorder("retrieval", 1)
+    with pytest.raises(ValueError, match=r"content.* features"):
+        train(tiny_dataset([(0, 0), (0, 1)], 1, 3), TrainSection.model_validate(options), tmp_path, log)
+    assert log.steps == {}
+
+
 def test_without_a_ranker_retrieval_learns_up_to_validation(dataset: Dataset, tmp_path: Path) -> None:
     short = OPTIONS.retrieval.model_copy(update={"max_steps": 4})
     options = OPTIONS.model_copy(update={"ranker": RankerOptions(model="none"), "retrieval": short, "refit_share": 0.0})
@@ -220,6 +246,26 @@ def test_a_damaged_stage_is_trained_again(dataset: Dataset, folder: Path, tmp_pa
     train(dataset, OPTIONS, tmp_path, log)
     assert list(log.steps) == [RETRIEVAL_LAST]
     assert same(weights(tmp_path)[RETRIEVAL_LAST], weights(folder)[RETRIEVAL_LAST])
+
+
+def test_a_stage_without_its_header_or_with_other_weights_is_named(
+    dataset: Dataset, folder: Path, tmp_path: Path
+) -> None:
+    """As a hand or another program may leave it: the file and what to do, whatever is wrong with it."""
+    for stage in STAGES:
+        (tmp_path / f"{stage}.npz").write_bytes((folder / f"{stage}.npz").read_bytes())
+    again = r"; delete it and run `shortlist train` again"
+    for stage in (RETRIEVAL_LAST, RANKER):
+        path = tmp_path / f"{stage}.npz"
+        arrays, header = checkpoint.load(path)
+        for field in ("key", "figures"):
+            checkpoint.save(path, arrays, {name: value for name, value in header.items() if name != field})
+            with pytest.raises(checkpoint.CheckpointError, match=rf"{stage}\.npz: has no {field!r}.*{again}"):
+                load_trained(dataset, OPTIONS, tmp_path, for_test=False)
+        checkpoint.save(path, {}, header)
+        with pytest.raises(checkpoint.CheckpointError, match=rf"{stage}\.npz: the checkpoint has no .*{again}"):
+            load_trained(dataset, OPTIONS, tmp_path, for_test=False)
+        checkpoint.save(path, arrays, header)
 
 
 def test_it_stops_when_validation_gains_no_more_and_keeps_the_best(dataset: Dataset, tmp_path: Path) -> None:

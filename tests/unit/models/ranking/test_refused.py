@@ -20,9 +20,9 @@ def refused(inputs: RankerInputs, message: str, **options: Any) -> None:
 
 @pytest.mark.parametrize("model", ["gmf", "mlp", "neumf"])
 def test_ncf_without_the_ids_as_features(model: str) -> None:
-    refused(INPUTS, "needs 'user_id' as a categorical feature of the user", model=model)
+    refused(INPUTS, r"needs 'user_id' as a .* of the user: set id_feature = true in \[users\]", model=model)
     only_user = RankerInputs({"user_id": 4}, 0, {"genre": 5}, 0, 0)
-    refused(only_user, "needs 'item_id' as a categorical feature of the item", model=model)
+    refused(only_user, r"needs 'item_id' as a .* of the item: set id_feature = true in \[items\]", model=model)
 
 
 def test_crosses_of_features_that_are_not_there_or_are_there_twice() -> None:
