@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import track
 
 from bench.accuracy.ablation.run import ablation
@@ -44,7 +43,7 @@ def main() -> None:
         parser.error("--data is needed: the folder that holds the benchmark data sets")
     for name in options.only:
         merge_ablation(name, _run(name, options.work.absolute() / name, options.data, options.threads))
-    Console().print(markdown_tables(read_ablation()))
+    print(markdown_tables(read_ablation()), end="")
 
 
 def _run(name: str, work: Path, data: Path | None, threads: int) -> list[dict[str, Any]]:
