@@ -13,6 +13,7 @@ led to, which these users now have (docs/decisions/13-refit.md).
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +26,7 @@ from models import checkpoint
 from models.data.dataset import Dataset
 from models.exposure import PositionModel
 from models.fitting import Fit
+from models.offline import Retrieval
 from models.options import SasRecOptions, TrainSection, TwoTowerOptions
 from models.ranking.interactions import fit_interactions
 from models.ranking.pieces import Ranker
@@ -106,6 +108,26 @@ def load_first_retrieval(dataset: Dataset, options: TrainSection, folder: Path) 
     return model.eval()
 
 
+def first_retrieval_at(
+    dataset: Dataset, options: TrainSection, folder: Path, moments_ms: list[int]
+) -> Iterator[Retrieval]:
+    """That model as candidate generation saw it at each moment, its tables as of then. Raises CheckpointError."""
+    trained = checkpoint.weights(load_first_retrieval(dataset, options, folder))
+    for moment in moments_ms:
+        model = build_model(dataset, options, moment)
+        checkpoint.set_weights(model, trained)
+        yield snapshot(dataset, model, moment)
+
+
+def ranker_windows(dataset: Dataset, options: TrainSection) -> list[tuple[int, int]]:
+    """Windows [start, end) that the ranker learns from, the oldest first."""
+    splits = dataset.splits
+    length = splits.test_start_ms - splits.valid_start_ms
+    newest = splits.valid_start_ms - (options.ranker.windows or sys.maxsize) * length
+    starts = range(max(splits.ranker_start_ms, newest), splits.valid_start_ms - length + 1, length)
+    return [(start, start + length) for start in starts]
+
+
 def training_key(dataset: Dataset, options: TrainSection) -> str:
     """Names the data and the settings that models were trained with."""
     return _key(dataset, options.model_dump_json())
@@ -153,11 +175,9 @@ class _Stages:
         if self.options.ranker.learn_from == "interactions":
             self._ranker_of_interactions()
             return
-        splits, length = self.dataset.splits, self._window_ms()
-        starts = range(self.ranker_start_ms, splits.valid_start_ms - length + 1, length)
-        ranker = self.options.ranker
+        splits, ranker = self.dataset.splits, self.options.ranker
         positions = fit_positions(self.dataset, splits.valid_start_ms) if ranker.propensity == "position" else None
-        windows = [(start, start + length) for start in starts]
+        windows = ranker_windows(self.dataset, self.options)
         train_samples = self._samples(windows, "ranker samples", ranker.negatives, positions, ranker.impressions)
         validation = [(splits.valid_start_ms, splits.test_start_ms)]
         valid_samples = self._samples(validation, "validation samples", 0, positions)
@@ -215,15 +235,13 @@ class _Stages:
         with_refused: bool = False,
     ) -> RankerSamples:
         length = self.options.ranker.history_read
+        found = first_retrieval_at(self.dataset, self.options, self.folder, [start for start, _ in windows])
         label_windows = []
-        for start, end in windows:
-            model = build_model(self.dataset, self.options, start)  # popularity as of the window's start
-            self.restore(model, RETRIEVAL)
+        for (start, end), retrieval in zip(windows, found, strict=True):
             shown = None
             if positions or with_refused:
                 shown = shown_pairs(self.dataset, start, end, positions, self.options.ranker.max_weight)
-            found = snapshot(self.dataset, model, start)
-            label_windows.append(LabelWindow(start, end, found, shown, with_refused))
+            label_windows.append(LabelWindow(start, end, retrieval, shown, with_refused))
         return ranker_samples(self.dataset, label_windows, num_sampled, self.options.seed, self.log, stage, length)
 
     def _fit(self, stage: str, until_ms: int, **more: Any) -> Fit:

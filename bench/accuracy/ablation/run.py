@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from bench.accuracy.ablation.variants import VARIANTS, Variant, masked, without_candidates, without_items
 from models import metrics
 from models.bootstrap import mean_interval, paired_interval
-from models.checkpoint import set_weights, weights
 from models.contract.features import cross_names
 from models.data.dataset import Dataset
 from models.options import TrainSection
@@ -24,9 +23,8 @@ from models.ranking.lists import predict
 from models.ranking.samples import LabelWindow, RankerSamples, ranker_samples
 from models.ranking.train import fit_ranker
 from models.retrieval.snapshot import snapshot
-from models.retrieval.train import build_model
 from models.run_log import RunLog
-from models.train import load_first_retrieval, load_trained, training_key
+from models.train import first_retrieval_at, load_trained, ranker_windows, training_key
 
 RETRIEVAL_ORDER = "the retrieval order"
 K = 10
@@ -75,21 +73,13 @@ class _Lists:
 
     def _train(self, sampled: int) -> RankerSamples:
         if sampled not in self._made:
-            splits = self.dataset.splits
-            length = splits.test_start_ms - splits.valid_start_ms
-            starts = range(splits.ranker_start_ms, splits.valid_start_ms - length + 1, length)
-            newest = list(starts)[-(self.options.ranker.windows or len(starts)) :]
-            windows = [(start, start + length) for start in newest]
+            windows = ranker_windows(self.dataset, self.options)
             self._made[sampled] = self._samples(windows, f"lists, {sampled} sampled", sampled)
         return self._made[sampled]
 
     def _samples(self, windows: list[tuple[int, int]], stage: str, sampled: int) -> RankerSamples:
-        trained = weights(load_first_retrieval(self.dataset, self.options, self.folder))
-        label_windows = []
-        for start, end in windows:
-            model = build_model(self.dataset, self.options, start)  # popularity as of the window's start
-            set_weights(model, trained)
-            label_windows.append(LabelWindow(start, end, snapshot(self.dataset, model, start)))
+        found = first_retrieval_at(self.dataset, self.options, self.folder, [start for start, _ in windows])
+        label_windows = [LabelWindow(*window, retrieval) for window, retrieval in zip(windows, found, strict=True)]
         return ranker_samples(self.dataset, label_windows, sampled, self.options.seed, self._log, stage)
 
 
