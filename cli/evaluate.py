@@ -10,8 +10,8 @@ from cli.train import read_table_section
 
 if TYPE_CHECKING:
     from export.offline import BundleSystem
-    from models.data.config import LabelledSection
     from models.data.dataset import Dataset
+    from models.data.sections import LabelledSection
     from models.evaluate import System
     from models.report import Report
 

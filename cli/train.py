@@ -8,7 +8,8 @@ import typer
 from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, Threads, reported
 
 if TYPE_CHECKING:
-    from models.data.config import Config, LabelledSection
+    from models.data.config import Config
+    from models.data.sections import LabelledSection
     from models.options import TrainSection
 
 OPTIONS_FILE = "options.json"
@@ -82,7 +83,7 @@ def _keep_options(config: "Config", data_dir: Path) -> Path:
 
 def read_table_section(data_dir: Path) -> "LabelledSection | None":
     """[labelled] of the last training; None when that was on a log."""
-    from models.data.config import LabelledSection
+    from models.data.sections import LabelledSection
 
     path = data_dir / "train" / TABLE_FILE
     return LabelledSection.model_validate_json(path.read_bytes()) if path.exists() else None

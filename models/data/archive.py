@@ -13,9 +13,10 @@ from ibis.backends.duckdb import Backend
 
 from models.contract.archive import COLUMNS, context_column
 from models.data.clean import below_reason, count_rows, epoch_ms, judge_interactions, require_good
-from models.data.config import Config, InteractionsSection
+from models.data.config import Config
 from models.data.errors import SourceError
 from models.data.report import SourceReport
+from models.data.sections import InteractionsSection
 from models.data.sources import require_columns
 
 NAME = "archived events"

@@ -6,9 +6,9 @@ import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
 from models.contract.ids import MAX_ID_LENGTH
-from models.data.config import InteractionsSection
 from models.data.errors import BadRowsError, SourceError
 from models.data.report import SourceReport
+from models.data.sections import InteractionsSection
 from models.data.sources import id_column, require_columns
 
 MAX_EVENT_TYPE_LENGTH = 64

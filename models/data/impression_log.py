@@ -10,10 +10,11 @@ import pyarrow as pa
 from ibis.backends.duckdb import Backend
 
 from models.data.clean import count_rows, finite_number, id_reasons, read_time_ms, require_good, time_reason
-from models.data.config import Config, ImpressionsSection
+from models.data.config import Config
 from models.data.impressions import MAX_POSITION, Impressions, match_clicks
 from models.data.interactions import Interactions
 from models.data.report import SourceReport
+from models.data.sections import ImpressionsSection
 from models.data.sources import id_column, read_source, require_columns
 from models.impressions import NO_LIST
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.data.clean import finite_number
-from models.data.config import LabelledSection
 from models.data.encode import encode_values, feature_values, make_vocabulary
 from models.data.errors import SourceError
 from models.data.feature_columns import CategoricalColumn
+from models.data.sections import LabelledSection
 from models.data.sources import connect, read_source, require_columns
 from models.ranking.labelled import LabelledRows
 

@@ -9,9 +9,9 @@ import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
 from models.contract.state import MIN_TIME_MS
-from models.data.config import SplitSection
 from models.data.dataset import PARTS, Splits
 from models.data.errors import BadRowsError
+from models.data.sections import SplitSection
 
 DAY_MS = 86_400_000
 TRAIN, VALIDATION, TEST = range(len(PARTS))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from models.options import RankerOptions
 from models.ranking.deepfm import deepfm
 from models.ranking.ffm import ffm
 from models.ranking.fm import fm
@@ -10,6 +9,7 @@ from models.ranking.fnn import fnn
 from models.ranking.inputs import RankerInputs
 from models.ranking.lr import lr
 from models.ranking.ncf import gmf, mlp, neumf
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Ranker
 from models.ranking.pnn import ipnn, opnn, pnn
 from models.ranking.transformer import transformer

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.options import RankerOptions
 from models.ranking.embedding import flat
 from models.ranking.inputs import RankerInputs
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Half, Share, Term
 
 

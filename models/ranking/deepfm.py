@@ -1,10 +1,10 @@
 """DeepFM (Guo et al. 2017): a factorisation machine and a perceptron over the same field vectors, added."""
 
-from models.options import RankerOptions
 from models.ranking.deep import deep
 from models.ranking.fm import pairs
 from models.ranking.inputs import RankerInputs
 from models.ranking.lr import field_vectors, linear
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Ranker, assemble
 
 

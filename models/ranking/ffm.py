@@ -9,10 +9,10 @@ U x I x k numbers on both sides. What meets the cross features ends in one numbe
 import torch
 from torch import Tensor, nn
 
-from models.options import RankerOptions
 from models.ranking.embedding import row_sums
 from models.ranking.inputs import RankerInputs
 from models.ranking.lr import field_vectors, linear
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Half, Ranker, Share, Term, assemble
 
 

@@ -7,10 +7,10 @@ part, so each side keeps its own sum and the pairs within it, and the head adds 
 import torch
 from torch import Tensor, nn
 
-from models.options import RankerOptions
 from models.ranking.embedding import flat, row_sums
 from models.ranking.inputs import RankerInputs
 from models.ranking.lr import field_vectors, linear
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Half, Ranker, Share, Term, assemble
 
 

@@ -8,11 +8,11 @@ The paper's constant input w_0 is the first layer's bias; ReLU stands for its ta
 import torch
 from torch import Tensor
 
-from models.options import RankerOptions
 from models.ranking.deep import DeepHead, FirstLayerHalf
 from models.ranking.embedding import FieldEmbedding
 from models.ranking.inputs import RankerInputs
 from models.ranking.lr import LinearHalf, field_vectors, field_weights
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Half, Ranker, Share, Side, Term, assemble
 
 

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.options import RankerOptions
 from models.ranking.inputs import RankerInputs
 from models.ranking.losses import list_loss
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Ranker
 from models.ranking.train import RankerRun, fit_model, start_from_mean
 from models.run_log import RunLog

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from models import metrics
 from models.data.dataset import Dataset
-from models.options import RankerOptions
 from models.ranking.inputs import item_codes
 from models.ranking.losses import list_loss
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Ranker
 from models.ranking.samples import RankerSamples
 

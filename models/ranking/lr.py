@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from models.options import RankerOptions
 from models.ranking.embedding import FieldEmbedding, flat, row_sums
 from models.ranking.inputs import RankerInputs
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Half, Ranker, Share, Term, assemble
 
 

@@ -10,10 +10,10 @@ Among candidates the cross features keep their linear weights, as in every model
 import torch
 from torch import Tensor, nn
 
-from models.options import RankerOptions
 from models.ranking.deep import DeepHead, FirstLayerHalf
 from models.ranking.embedding import FieldEmbedding, row_sums
 from models.ranking.inputs import ITEM_ID, USER_ID, Fields, RankerInputs
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Half, Head, Ranker, Share, Side, Term
 
 

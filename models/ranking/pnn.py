@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.options import RankerOptions
 from models.ranking.deep import FirstLayerHalf, Mlp, Weights, first_of_head
 from models.ranking.embedding import flat, row_sums
 from models.ranking.inputs import RankerInputs
 from models.ranking.lr import field_vectors
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Half, Ranker, Share, Term, assemble
 
 

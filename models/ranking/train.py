@@ -13,13 +13,14 @@ from models.contract.features import cross_names, user_numeric_names
 from models.contract.schema import MultiFeature
 from models.data.dataset import Dataset
 from models.item_stats import NAMES
-from models.options import RankerOptions, TrainSection
+from models.options import TrainSection
 from models.ranking.build import build
 from models.ranking.deep import Mlp
 from models.ranking.embedding import half_squares
 from models.ranking.fnn import start_from_fm
 from models.ranking.inputs import MultiField, RankerInputs, item_codes
 from models.ranking.lists import ListTask, list_ndcg
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Ranker
 from models.ranking.samples import RankerSamples
 from models.run_log import RunLog

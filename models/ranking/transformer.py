@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.layers import FeedForward, attention, join_heads, split_heads
-from models.options import RankerOptions
 from models.ranking.deep import FirstLayerHalf, Mlp, Weights, first_of_head
 from models.ranking.embedding import FieldEmbedding
 from models.ranking.inputs import RankerInputs
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Head, Ranker, Share, Side, Term
 
 MAX_SETS = 64  # sets further back share one vector

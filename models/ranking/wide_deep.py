@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.options import RankerOptions
 from models.ranking.deep import deep
 from models.ranking.inputs import RankerInputs
 from models.ranking.lr import field_vectors, linear
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Half, Ranker, Share, Term, assemble
 
 MAX_WEIGHTS = 20_000_000  # of one cross

@@ -21,8 +21,9 @@ from models.contract.versions import bundle_path
 from models.data.config import load_config
 from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
-from models.options import RankerName, TrainSection
+from models.options import TrainSection
 from models.ranking.build import MODELS
+from models.ranking.options import RankerName
 from models.retrieval.train import RECIPES
 from models.run_log import Silent
 from models.train import train

@@ -24,7 +24,8 @@ from models.data.config import load_config
 from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
 from models.offline import UserMoment, moments, user_vectors
-from models.options import RankerOptions, TrainSection, TwoTowerOptions
+from models.options import TrainSection, TwoTowerOptions
+from models.ranking.options import RankerOptions
 from models.run_log import Silent
 from models.train import load_trained, train
 from tests.planted import write_planted

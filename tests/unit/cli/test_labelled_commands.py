@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from cli.train import TABLE_FILE
-from models.data.config import LabelledSection
+from models.data.sections import LabelledSection
 
 
 @pytest.mark.parametrize("command", ["export", "load"])

@@ -27,9 +27,9 @@ from export.measure import rows_changed_by_batching
 from export.quantize import quantize
 from export.stable import stabilise_sums
 from models.item_features import ItemFeatures
-from models.options import RankerOptions
 from models.ranking.build import build
 from models.ranking.inputs import RankerInputs
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Ranker
 from models.retrieval.sasrec import ItemInputs, SasRec, SasRecConfig
 

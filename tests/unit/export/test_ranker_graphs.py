@@ -15,9 +15,9 @@ from torch import nn
 from export.graphs import RANKING_HEAD_IO, RANKING_USER_IO, Feed, GraphIO, parity, size_feeds, to_onnx
 from export.measure import rows_changed_by_batching
 from export.quantize import quantize
-from models.options import RankerOptions
 from models.ranking.build import build
 from models.ranking.inputs import RankerInputs
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Ranker
 
 INPUTS = RankerInputs({"a": 9, "user_id": 50, "b": 7}, 10, {"c": 40, "d": 12, "item_id": 300}, 1, 13)

@@ -13,8 +13,9 @@ from models.data.config import load_config
 from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
 from models.exposure import randomised_propensities
-from models.options import PopularityOptions, RankerOptions, TrainSection
+from models.options import PopularityOptions, TrainSection
 from models.ranking.lists import predict
+from models.ranking.options import RankerOptions
 from models.ranking.samples import LabelWindow, ranker_samples
 from models.ranking.shown import fit_positions
 from models.retrieval.snapshot import snapshot

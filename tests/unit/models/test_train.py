@@ -17,8 +17,9 @@ from models.data.config import load_config
 from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
 from models.fitting import Fit
-from models.options import RankerOptions, SasRecOptions, TrainSection
+from models.options import SasRecOptions, TrainSection
 from models.ranking import train as ranker_training
+from models.ranking.options import RankerOptions
 from models.retrieval.model import RetrievalModel
 from models.retrieval.train import fit
 from models.run_log import Silent

@@ -7,9 +7,10 @@ import pytest
 
 from models import checkpoint
 from models.checkpoint import CheckpointError
-from models.data.config import LabelledSection
 from models.data.labelled import LabelledTable, read_labelled
-from models.options import RankerOptions, TrainSection
+from models.data.sections import LabelledSection
+from models.options import TrainSection
+from models.ranking.options import RankerOptions
 from models.run_log import Silent
 from models.train_labelled import FILE, load_labelled, train_labelled
 

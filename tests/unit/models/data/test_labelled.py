@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.data.config import LabelledSection, load_config
+from models.data.config import load_config
 from models.data.errors import ConfigError, SourceError
 from models.data.labelled import LabelledTable, read_labelled
 from models.data.prepare import prepare_dataset
+from models.data.sections import LabelledSection
 
 HEADER = "who,day,film,seconds,stars"
 TRAIN = ["u2,mon,f07,10,1", "u1,tue,f3,30,0", "u1,mon,f3,20,0", "u9,tue,f10,20,1"]

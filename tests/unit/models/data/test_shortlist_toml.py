@@ -6,7 +6,8 @@ import pytest
 
 from models.data.config import load_config
 from models.data.errors import ConfigError
-from models.options import RankerOptions, SasRecOptions, TrainSection
+from models.options import SasRecOptions, TrainSection
+from models.ranking.options import RankerOptions
 
 MINIMAL = '[interactions]\npath = "log.csv"\n'
 

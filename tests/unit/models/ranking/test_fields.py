@@ -11,11 +11,12 @@ from models.contract.features import cross_names, user_numeric_names
 from models.contract.schema import CategoricalFeature, MultiFeature
 from models.data.dataset import Dataset
 from models.item_stats import NAMES
-from models.options import RankerName, RankerOptions, TrainSection
+from models.options import TrainSection
 from models.ranking.embedding import FieldEmbedding
 from models.ranking.inputs import Fields, MultiField, RankerInputs, item_codes
 from models.ranking.interactions import Sides
 from models.ranking.labelled import LabelledRows, fit_labelled
+from models.ranking.options import RankerName, RankerOptions
 from models.ranking.samples import RankerSamples
 from models.ranking.train import fit_ranker, ranker_inputs
 from models.run_log import Silent

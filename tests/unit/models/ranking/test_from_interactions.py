@@ -11,9 +11,10 @@ from models.baselines import UserLog
 from models.contract.schema import CategoricalFeature
 from models.data.dataset import Dataset, Splits
 from models.offline import Retrieval
-from models.options import PopularityOptions, RankerOptions, TrainSection
+from models.options import PopularityOptions, TrainSection
 from models.ranking import interactions
 from models.ranking.interactions import Everything, InteractionTask, Sides, fit_interactions
+from models.ranking.options import RankerOptions
 from models.ranking.train import build_ranker
 from models.retrieval import popularity
 from models.retrieval.snapshot import snapshot

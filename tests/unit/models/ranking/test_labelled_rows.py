@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from models import checkpoint
-from models.options import RankerOptions
 from models.ranking import train as training
 from models.ranking.build import MODELS, build
 from models.ranking.embedding import half_squares
 from models.ranking.inputs import RankerInputs
 from models.ranking.labelled import LabelledRows, fit_labelled, predict_rows
+from models.ranking.options import RankerOptions
 from models.run_log import Silent
 from models.score_metrics import auc
 

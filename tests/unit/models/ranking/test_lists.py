@@ -12,9 +12,10 @@ from models.data.config import load_config
 from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
 from models.item_stats import NAMES
-from models.options import RankerOptions, TrainSection
+from models.options import TrainSection
 from models.ranking.build import build
 from models.ranking.inputs import RankerInputs
+from models.ranking.options import RankerOptions
 from models.ranking.samples import RankerSamples
 from models.ranking.train import fit_ranker, start_from_mean, start_from_retrieval
 from models.run_log import Silent

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.options import RankerOptions
 from models.ranking.build import build
 from models.ranking.inputs import MultiField, RankerInputs
+from models.ranking.options import RankerOptions
 from models.ranking.wide_deep import MAX_CODES, MAX_WEIGHTS
 
 INPUTS = RankerInputs({"age": 4, "shop": 3}, 0, {"genre": 5, "shop": 3}, 0, 0)

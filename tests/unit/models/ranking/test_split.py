@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import nn
 from unsplit import Candidate, Unsplit
 
-from models.options import RankerOptions
 from models.ranking.build import MODELS, build
 from models.ranking.inputs import Fields, MultiField, RankerInputs
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Ranker
 
 NCF = ("gmf", "mlp", "neumf")

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from export.graphs import HISTORY_RANKING_USER_IO, RANKING_HEAD_IO, Feed, parity, size_feeds, to_onnx
 from export.measure import rows_changed_by_batching
 from export.quantize import quantize
-from models.options import RankerOptions
 from models.ranking.build import build
 from models.ranking.inputs import MultiField, RankerInputs
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Ranker
 
 NUM_ITEMS, LENGTH = 60, 7
