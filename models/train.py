@@ -203,6 +203,8 @@ class _Stages:
         if self._done(stage):
             return
         weights, _ = self.result(after)
+        with checkpoint.named(self.folder / f"{after}.npz"):  # later, nothing would know which file they are of
+            checkpoint.set_weights(build_model(self.dataset, self.options, until_ms), weights)
         if self.options.refit_share:
             run = self._fit(stage, until_ms, budget=self.options.refit_share, weights=weights)
             weights = checkpoint.weights(fit(self.dataset, self.options, run, self.log))

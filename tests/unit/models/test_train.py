@@ -1,5 +1,6 @@
 """All stages of training on the planted shop, small: what they find, that they repeat, and that they go on."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,31 @@ def test_a_stage_without_its_header_or_with_other_weights_is_named(
         with pytest.raises(checkpoint.CheckpointError, match=rf"{stage}\.npz: the checkpoint has no .*{again}"):
             load_trained(dataset, OPTIONS, tmp_path, for_test=False)
         checkpoint.save(path, arrays, header)
+
+
+def test_a_refit_of_weights_that_do_not_fit_names_their_file(dataset: Dataset, folder: Path, tmp_path: Path) -> None:
+    """They come from the stage before, and nothing is written of the stage that would go on from them."""
+    for stage in (RETRIEVAL, RANKER):
+        (tmp_path / f"{stage}.npz").write_bytes((folder / f"{stage}.npz").read_bytes())
+    arrays, header = checkpoint.load(tmp_path / f"{RETRIEVAL}.npz")
+    name = next(iter(arrays))
+    checkpoint.save(tmp_path / f"{RETRIEVAL}.npz", arrays | {name: np.zeros((3, 9), np.float32)}, header)
+    told = rf"{RETRIEVAL}\.npz: '{re.escape(name)}' is \[3, 9\] .*; delete it and run `shortlist train` again"
+    with pytest.raises(checkpoint.CheckpointError, match=told):
+        train(dataset, OPTIONS, tmp_path, Silent())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{RANKER}.npz", f"{RETRIEVAL}.npz"]
+
+
+def test_weights_that_are_only_taken_over_must_fit_too(dataset: Dataset, tmp_path: Path) -> None:
+    settings = {"retrieval": {"model": "ease"}, "ranker": {"model": "none"}, "refit_share": 0.0}
+    options = TrainSection.model_validate(settings)
+    train(dataset, options, tmp_path, Silent())
+    (tmp_path / f"{RETRIEVAL_TEST}.npz").unlink()
+    arrays, header = checkpoint.load(tmp_path / f"{RETRIEVAL}.npz")
+    checkpoint.save(tmp_path / f"{RETRIEVAL}.npz", arrays | {"more": np.zeros(1)}, header)
+    with pytest.raises(checkpoint.CheckpointError, match=rf"{RETRIEVAL}\.npz: the checkpoint has 'more'"):
+        train(dataset, options, tmp_path, Silent())
+    assert not (tmp_path / f"{RETRIEVAL_TEST}.npz").exists()
 
 
 def test_it_stops_when_validation_gains_no_more_and_keeps_the_best(dataset: Dataset, tmp_path: Path) -> None:
