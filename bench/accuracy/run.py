@@ -19,7 +19,8 @@ EVALUATION = Path("data", "evaluation")  # of a run's folder
 def run_row(row: Row, seed: int, sections: str, work: Path, data_set: DataSet, threads: int) -> list[dict[str, Any]]:
     """The row's entries for results.json; remembered in `work`, so that a finished run is not run again.
 
-    sections: of the configuration, about the data. Raises CalledProcessError when a command fails.
+    sections: of the configuration, about the data. Raises CalledProcessError when a command fails, ValueError when the
+    evaluation left out what the row is measured on.
     """
     entries = finished(row, seed, sections, work, data_set)
     if entries is not None:
@@ -32,8 +33,7 @@ def run_row(row: Row, seed: int, sections: str, work: Path, data_set: DataSet, t
     train = ["train", "--config", str(config), "--threads", str(threads), *place]
     train_s = seconds(folder / "train_s.json", training_key(text), lambda: _run(*train), time.perf_counter)
     _run("evaluate", *place)
-    report = orjson.loads((folder / EVALUATION / "report.json").read_bytes())
-    entries = report_entries(row, seed, data_set, report, train_s)
+    entries = report_entries(row, seed, data_set, folder / EVALUATION / "report.json", train_s)
     stored = {"key": run_key(text, row, data_set), "entries": entries}
     (folder / "results.json").write_bytes(orjson.dumps(stored, option=orjson.OPT_INDENT_2))
     return entries
@@ -69,11 +69,11 @@ def training_key(text: str) -> str:
     return sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def report_entries(
-    row: Row, seed: int, data_set: DataSet, report: dict[str, Any], train_s: float
-) -> list[dict[str, Any]]:
+def report_entries(row: Row, seed: int, data_set: DataSet, path: Path, train_s: float) -> list[dict[str, Any]]:
+    """path: of the evaluation's report. Raises ValueError when it lacks a section that the row names in `modes`."""
+    report = orjson.loads(path.read_bytes())
     return [
-        _entry(row, seed, metric, _interval(row, mode, metric, report), protocol(data_set, row, mode), train_s)
+        _entry(row, seed, metric, _interval(row, mode, metric, report, path), protocol(data_set, row, mode), train_s)
         for mode in row.modes
         for metric in row.metrics
     ]
@@ -117,10 +117,16 @@ def _entry(row: Row, seed: int, metric: str, found: dict[str, float], protocol: 
     }
 
 
-def _interval(row: Row, mode: Mode, metric: str, report: dict[str, Any]) -> dict[str, float]:
+def _interval(row: Row, mode: Mode, metric: str, report: dict[str, Any], path: Path) -> dict[str, float]:
     if mode == "labelled":
         labelled: dict[str, float] = report["labelled"][metric]
         return labelled
-    section = next(s for s in report["sections"] if (s["unit"], s["mode"]) == ("window", mode))
+    section = next((s for s in report["sections"] if (s["unit"], s["mode"]) == ("window", mode)), None)
+    if section is None:
+        reasons = "; ".join(report["left_out"]) or "its evaluation was not asked for it"
+        raise ValueError(
+            f"{path}: has no section of unit 'window' and mode {mode!r}: {reasons}. "
+            f"Use more data, or take the mode out of row {row.name!r} in rows.toml"
+        )
     interval: dict[str, float] = section["systems"][row.system]["metrics"][METRICS[metric]]
     return interval

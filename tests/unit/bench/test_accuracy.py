@@ -159,6 +159,24 @@ def test_gains_keep_what_was_compared_elsewhere_and_is_still_wanted(tmp_path: Pa
     assert read_results(path)[0] == kept
 
 
+def test_a_section_that_the_evaluation_left_out_is_named_with_its_report(tmp_path: Path) -> None:
+    """A section of baskets, or of another mode, is not taken for it."""
+    path, figure = tmp_path / "report.json", {"value": 0.3, "low": 0.2, "high": 0.4}
+    systems = {OTHER.system: {"metrics": {"ndcg@10": figure}}}
+    sections = [
+        {"unit": unit, "mode": mode, "systems": systems} for unit, mode in (("window", "all"), ("basket", "new"))
+    ]
+    why = "window, mode new: no targets, nobody known before the window took a new item in it"
+    path.write_bytes(orjson.dumps({"sections": sections, "left_out": [why]}))
+    of_all = OTHER.model_copy(update={"modes": ["all"]})
+    assert [one["value"] for one in run.report_entries(of_all, 0, SHOP, path, 1.0)] == [0.3]
+    missing = (
+        rf"report\.json: has no section of unit 'window' and mode 'new': {why}\. .*row 'ml-100k/ials' in rows\.toml"
+    )
+    with pytest.raises(ValueError, match=missing):
+        run.report_entries(OTHER, 0, SHOP, path, 1.0)
+
+
 def test_a_run_follows_the_code_and_what_is_read_but_not_the_comments(monkeypatch: pytest.MonkeyPatch) -> None:
     def key(text: str = "[train]\nseed = 1\n", row: Row = OTHER, data_set: DataSet = SHOP) -> str:
         return run.run_key(text, row, data_set)
