@@ -1,5 +1,7 @@
 """Judging rows: each row of a source is good, or bad for one named reason."""
 
+from collections.abc import Sequence
+
 import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
@@ -9,7 +11,7 @@ from models.contract.ids import MAX_ID_LENGTH
 from models.data.errors import BadRowsError, SourceError
 from models.data.report import SourceReport
 from models.data.sections import InteractionsSection
-from models.data.sources import id_column, require_columns
+from models.data.sources import id_column, is_parquet, require_columns
 
 MAX_EVENT_TYPE_LENGTH = 64
 LATEST_TIME_MS = 4_102_444_800_000  # 2100-01-01: later times are milliseconds read as seconds, or the like
@@ -40,17 +42,19 @@ def judge_interactions(table: ir.Table, section: InteractionsSection, *, timed: 
     }
     rows |= {f"context_{i}": table[name].cast("string") for i, name in enumerate(section.context)}
     rows |= {f"numeric_{i}": finite_number(table, path, name) for i, name in enumerate(section.numeric)}
-    judged = table.select(**rows)
-    return judged.mutate(
+    judged = table.select(**rows, wrong_number=number_reason(table, path, section.numeric))
+    judged = judged.mutate(
         reason=ibis.cases(
             *id_reasons(judged.user_id, "user_id"),
             *id_reasons(judged.item_id, "item_id"),
             (judged.time_ms.isnull(), time_reason(section.time_unit)),
             (judged.event_type.length() > MAX_EVENT_TYPE_LENGTH, f"event_type over {MAX_EVENT_TYPE_LENGTH} characters"),
             (judged.value_given & judged.value.isnull(), "value is not a finite number"),
+            (judged.wrong_number.notnull(), judged.wrong_number),
             *([] if section.min_value is None else [(judged.value < section.min_value, below_reason(section))]),
         )
     )
+    return judged.drop("value_given", "wrong_number")
 
 
 def below_reason(section: InteractionsSection) -> str:
@@ -114,18 +118,25 @@ def finite_number(table: ir.Table, path: str, column: str) -> ir.FloatingValue:
     return ibis.ifelse(number.isnan() | (number.abs() > MAX_NUMBER), ibis.null("float64"), number)
 
 
-def not_a_number(table: ir.Table, path: str, column: str, *, nan_is_missing: bool) -> ir.BooleanValue:
-    """Whether there is a value that `finite_number` makes null: one that was given and is no finite number.
+def number_reason(table: ir.Table, path: str, columns: Sequence[str]) -> ir.StringValue:
+    """Which of these numbers of each row was given and is none that `finite_number` takes; null where all are missing
+    or good.
 
-    Empty text is no value. nan_is_missing: nor is NaN in a column of floats, as pandas writes it to Parquet.
+    Empty text is no value, and neither is NaN in Parquet's floats: pandas writes a missing number so.
     """
-    values = table[column]
-    given = values.notnull()
-    if isinstance(values.type(), dt.String):
-        given = values.strip() != ""
-    elif nan_is_missing and isinstance(values.type(), dt.Floating):
-        given = given & ~values.isnan()
-    return given & finite_number(table, path, column).isnull()
+    if not columns:
+        return ibis.null("string")
+    nan_is_missing = is_parquet(path)
+    reasons = []
+    for column in columns:
+        values = table[column]
+        given = values.notnull()
+        if isinstance(values.type(), dt.String):
+            given = values.strip() != ""
+        elif nan_is_missing and isinstance(values.type(), dt.Floating):
+            given = given & ~values.isnan()
+        reasons.append((given & finite_number(table, path, column).isnull(), f"{column} is not a finite number"))
+    return ibis.cases(*reasons)
 
 
 def id_reasons(ids: ir.StringValue, name: str) -> list[tuple[ir.BooleanValue, str]]:

@@ -78,7 +78,7 @@ def read_log(connection: Backend, config: Config, archived: Sequence[Path]) -> L
     archive = read_archive(connection, config, archived)
     if archive is not None:
         good = good.union(archive.table)
-    good = good.drop("reason", "value_given").fill_null(filled)
+    good = good.drop("reason").fill_null(filled)
     table, splits = split(connection, good, config.split)
     table = connection.create_table("log", table, temp=True)
     return Log(table, splits, source, archive, _event_types(connection, table, config))

@@ -10,7 +10,7 @@ import pyarrow as pa
 from ibis.backends.duckdb import Backend
 from numpy.typing import NDArray
 
-from models.data.clean import count_rows, judge_ids, not_a_number, require_good
+from models.data.clean import count_rows, judge_ids, number_reason, require_good
 from models.data.config import Config
 from models.data.encode import feature_values
 from models.data.errors import SourceError
@@ -18,7 +18,7 @@ from models.data.feature_columns import ItemFeatureColumn, NumericColumn
 from models.data.item_values import vector_reason
 from models.data.log import Log
 from models.data.report import SourceReport
-from models.data.sources import id_column, is_parquet, read_source, require_columns
+from models.data.sources import id_column, read_source, require_columns
 from models.data.split import TEST
 
 _SHOWN = 3  # examples in an error
@@ -56,8 +56,8 @@ def read_rows(
     table = read_source(connection, path, [id_name])
     require_columns(table, path, [id_name, *(feature.name for feature in features), *extra])
     columns = feature_values(table, path, features) | {f"extra_{i}": table[name] for i, name in enumerate(extra)}
-    wrong_number = _number_reason(table, path, features)
-    rows = table.select(id=id_column(table, path, id_name), wrong_number=wrong_number, **columns)
+    numbers = [feature.name for feature in features if isinstance(feature, NumericColumn)]
+    rows = table.select(id=id_column(table, path, id_name), wrong_number=number_reason(table, path, numbers), **columns)
     judged = judge_ids(rows, id_name)
     reason = ibis.coalesce(judged.reason, judged.wrong_number, vector_reason(judged, features))
     judged = judged.mutate(reason=reason).drop("wrong_number")
@@ -102,17 +102,6 @@ def arrange(connection: Backend, ids: list[str], rows: Rows | None) -> Arranged:
 
 def mask(flags: Sequence[bool]) -> NDArray[np.bool_]:
     return np.array(flags, np.bool_)
-
-
-def _number_reason(table: ir.Table, path: str, features: Sequence[ItemFeatureColumn]) -> ir.StringValue:
-    """What is wrong with the numeric features of each row of the source: null where nothing is."""
-    parquet = is_parquet(path)
-    reasons = [
-        (not_a_number(table, path, feature.name, nan_is_missing=parquet), f"{feature.name} is not a finite number")
-        for feature in features
-        if isinstance(feature, NumericColumn)
-    ]
-    return ibis.cases(*reasons) if reasons else ibis.null("string")
 
 
 def _require_unique(connection: Backend, good: ir.Table, path: str, id_name: str) -> None:

@@ -50,6 +50,45 @@ def test_each_bad_row_is_counted_under_its_reason(shop: Shop, prepared: Prepare)
     assert dataset.interactions.value.tolist().count(0.0) == 1
 
 
+def test_a_further_number_that_is_none_makes_its_row_bad_and_a_missing_one_is_0(shop: Shop, prepared: Prepare) -> None:
+    """As for `value`. A column of numbers alone is typed by the reader, one with a word in it stays text. A row with
+    two faults counts once, and one of too small a value is a bad row first."""
+    log = [LOG[0] + ",money,price,weight", *(line + ",5,1,1" for line in LOG[1:])]
+    log += [f"u0,i0,2024-01-05,5,{numbers}" for numbers in ("2,", ",3", " ,4")]
+    log += [f"u0,i0,2024-01-05,5,{price},1" for price in ("abc", '"1,5"', "inf", "nan")]
+    log += [f"u0,i0,2024-01-05,5,1,{weight}" for weight in ("1e39", "-inf", "nan")]
+    log += [f"u0,i0,2024-01-05,{numbers}" for numbers in ("5,abc,inf", "0,abc,1", "0,1,1")]
+    toml = 'value = "money"\nmin_value = 1\nnumeric = ["price", "weight"]\n'
+    with pytest.raises(
+        BadRowsError, match=r"log\.csv: 9 of 43 rows .*: price is not a finite number: 6; weight is not"
+    ):
+        prepared(shop(log, toml))
+    dataset = prepared(shop(log, toml + LENIENT))
+    report = dataset.report.sources["interactions"]
+    assert report.bad == {"price is not a finite number": 6, "weight is not a finite number": 3}
+    assert (report.missing, report.left_out) == ({"price": 2, "weight": 1}, {"value below 1.0": 1})
+    kept = dataset.interactions.numeric
+    assert sorted(kept["price"].tolist()) == [0.0, 0.0, *[1.0] * 30, 2.0]
+    assert sorted(kept["weight"].tolist()) == [0.0, *[1.0] * 30, 3.0, 4.0]
+
+
+def test_nan_in_parquet_is_a_missing_further_number(tmp_path: Path, prepared: Prepare) -> None:
+    """As in items and users: pandas writes a missing number so. Infinity is none, and neither is a word."""
+    days = [datetime.fromisoformat(day) for day in DAYS]
+    table = {"user_id": ["u"] * 30, "item_id": ["i"] * 30, "timestamp": days}
+    table |= {"price": [float("nan"), None, float("inf"), *[1.0] * 27], "size": ["", None, "1", "big", *["1"] * 26]}
+    pq.write_table(pa.table(table), tmp_path / "log.parquet")
+    toml = '[interactions]\npath = "log.parquet"\nnumeric = ["price", "size"]\n' + LENIENT
+    (tmp_path / "shortlist.toml").write_text(toml + "[split]\ntest_days = 10\nvalid_days = 9\nranker_windows = 1\n")
+    dataset = prepared(load_config(tmp_path / "shortlist.toml"))
+    report = dataset.report.sources["interactions"]
+    assert report.bad == {"price is not a finite number": 1, "size is not a finite number": 1}
+    assert report.missing == {"price": 2, "size": 2}
+    assert {name: values.tolist() for name, values in dataset.interactions.numeric.items()} == {
+        name: [0.0, 0.0, *[1.0] * 26] for name in ("price", "size")
+    }
+
+
 def test_more_bad_rows_than_the_limit_fail_the_run_with_reasons_and_counts(shop: Shop, prepared: Prepare) -> None:
     """Thirty good rows and one bad one are 3.2 %."""
     with pytest.raises(BadRowsError) as caught:
