@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from planted import write_planted
-from tiny_dataset import tiny_dataset
 
 from models import checkpoint, fitting
 from models.baselines import popularity
@@ -18,7 +18,7 @@ from models.data.config import load_config
 from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
 from models.fitting import Fit
-from models.options import SasRecOptions, TrainSection
+from models.options import ContentShare, SasRecOptions, TrainSection
 from models.ranking import train as ranker_training
 from models.ranking.options import RankerOptions
 from models.retrieval.model import RetrievalModel
@@ -210,18 +210,36 @@ def test_another_ranker_keeps_the_retrieval_models(dataset: Dataset, folder: Pat
 def test_a_ranker_that_cannot_be_built_is_refused_before_anything_is_trained(
     dataset: Dataset, tmp_path: Path, ranker: dict[str, Any], message: str
 ) -> None:
-    log = Recorder(RETRIEVAL, 1)
+    log = Recorder()
     with pytest.raises(ValueError, match=message):
         train(dataset, OPTIONS.model_copy(update={"ranker": RankerOptions(**ranker)}), tmp_path, log)
     assert (log.steps, list(tmp_path.iterdir())) == ({}, [])
 
 
-def test_content_of_items_without_features_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    options = {"retrieval": {"model": "bpr"}, "content": {"weight": 0.5}, "ranker": {"model": "none"}}
-    log = Recorder("retrieval", 1)
-    with pytest.raises(ValueError, match=r"content.* features"):
-        train(tiny_dataset([(0, 0), (0, 1)], 1, 3), TrainSection.model_validate(options), tmp_path, log)
-    assert log.steps == {}
+def test_content_of_items_without_features_is_refused_before_anything_is_trained(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    bare = replace(
+        dataset,
+        schema=dataset.schema.model_copy(update={"item_features": [], "affinity": []}),
+        item_categorical=np.zeros((dataset.num_items, 0), np.int32),
+        item_numeric=np.zeros((dataset.num_items, 0), np.float32),
+    )
+    options = OPTIONS.model_copy(update={"content": ContentShare(weight=0.5), "ranker": RankerOptions(model="none")})
+    log = Recorder()
+    with pytest.raises(ValueError, match="content is made of the features of the items"):
+        train(bare, options, tmp_path, log)
+    assert (log.steps, list(tmp_path.iterdir())) == ({}, [])
+
+
+def test_a_ranker_of_candidates_without_a_window_is_refused_before_anything_is_trained(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    splits = replace(dataset.splits, ranker_start_ms=dataset.splits.valid_start_ms)
+    log = Recorder()
+    with pytest.raises(ValueError, match=r"no window for the ranker .* set split\.ranker_windows to 1 or more"):
+        train(replace(dataset, splits=splits), OPTIONS, tmp_path, log)
+    assert (log.steps, list(tmp_path.iterdir())) == ({}, [])
 
 
 def test_without_a_ranker_retrieval_learns_up_to_validation(dataset: Dataset, tmp_path: Path) -> None:
