@@ -51,8 +51,7 @@ def test_each_bad_row_is_counted_under_its_reason(shop: Shop, prepared: Prepare)
 
 
 def test_a_further_number_that_is_none_makes_its_row_bad_and_a_missing_one_is_0(shop: Shop, prepared: Prepare) -> None:
-    """As for `value`. A column of numbers alone is typed by the reader, one with a word in it stays text. A row with
-    two faults counts once, and one of too small a value is a bad row first."""
+    """As for `value`. A row with two faults counts once, and one of too small a value is a bad row first."""
     log = [LOG[0] + ",money,price,weight", *(line + ",5,1,1" for line in LOG[1:])]
     log += [f"u0,i0,2024-01-05,5,{numbers}" for numbers in ("2,", ",3", " ,4")]
     log += [f"u0,i0,2024-01-05,5,{price},1" for price in ("abc", '"1,5"', "inf", "nan")]
