@@ -1,7 +1,12 @@
 """`shortlist train`: prepare what is new, then train the retrieval and ranking models."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,16 +16,25 @@ if TYPE_CHECKING:
     from models.data.config import Config
     from models.data.sections import LabelledSection
     from models.options import TrainSection
+    from models.run_log import RunLog
 
 OPTIONS_FILE = "options.json"
 TABLE_FILE = "labelled.json"
 
 
-def train(config: ConfigFile = CONFIG, data_dir: DataDir = DATA_DIR, threads: Threads = None) -> None:
+def train(
+    config: ConfigFile = CONFIG,
+    data_dir: DataDir = DATA_DIR,
+    threads: Threads = None,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes that share each batch (torchrun).")] = 1,
+    max_restarts: Annotated[
+        int, typer.Option(min=0, help="How often killed processes start again, from the last checkpoint.")
+    ] = 3,
+) -> None:
     """Train on the data of shortlist.toml and on archived events, or a ranker on its labelled table. Interrupted,
-    run it again: it goes on.
+    run it again: it goes on, with as many processes as it is then given.
 
-    Example: shortlist train --config docs/example/shortlist.toml --data-dir /tmp/books
+    Example: shortlist train --config docs/example/shortlist.toml --data-dir /tmp/books --nproc 2
 
     Watch it with: tensorboard --logdir .shortlist/train/tensorboard
     """
@@ -30,11 +44,40 @@ def train(config: ConfigFile = CONFIG, data_dir: DataDir = DATA_DIR, threads: Th
 
     with reported(DataError, CheckpointError, ValueError):
         loaded = load_config(config)
-        if loaded.labelled is not None:
+        if nproc > 1:
+            check_can_share(loaded, data_dir, nproc)
+            run_processes(nproc, max_restarts, threads, ["--config", str(config), "--data-dir", str(data_dir)])
+        elif loaded.labelled is not None:
             train_table(loaded, data_dir, threads)
         else:
             train_models(loaded, data_dir, threads)
-    typer.echo("Next: shortlist evaluate" + ("" if loaded.labelled else ", then shortlist export"))
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # said once, by the command that started the processes
+        typer.echo("Next: shortlist evaluate" + ("" if loaded.labelled else ", then shortlist export"))
+
+
+def check_can_share(config: "Config", data_dir: Path, nproc: int) -> None:
+    """What can be told before processes are started. Raises DataError, ValueError."""
+    from cli.prepare import prepare_with_progress
+    from models.data.dataset import load_dataset
+    from models.train import check_processes
+
+    if config.labelled is None:
+        check_processes(config.train, nproc, load_dataset(prepare_with_progress(config, data_dir).folder).num_users)
+    else:
+        check_processes(config.train, nproc)
+
+
+def run_processes(nproc: int, max_restarts: int, threads: int | None, options: list[str]) -> None:
+    """This command in processes of its own, by torchrun. Ends with its exit code where they do not come through."""
+    each = threads or max(1, (os.cpu_count() or 1) // nproc)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"]
+    command = [*torchrun, f"--max-restarts={max_restarts}", "-m", "cli.main", "train", *options]
+    # torch warns where every parameter happens to be used
+    environment = os.environ | {"OMP_NUM_THREADS": str(each), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    done = subprocess.run([*command, "--threads", str(each)], env=environment, check=False)
+    if done.returncode:
+        typer.echo("a process failed more often than --max-restarts allows; see above. Run again: it goes on", err=True)
+        raise typer.Exit(done.returncode)
 
 
 def train_models(config: "Config", data_dir: Path, threads: int | None) -> None:
@@ -42,42 +85,66 @@ def train_models(config: "Config", data_dir: Path, threads: int | None) -> None:
     import torch
 
     from cli.prepare import prepare_with_progress
-    from cli.progress import TrainProgress
     from models.data.dataset import load_dataset
+    from models.distributed import is_first, joined, wait
     from models.train import train as run_stages
 
     if threads is not None:
         torch.set_num_threads(threads)
-    prepared = prepare_with_progress(config, data_dir)
-    folder = _keep_options(config, data_dir)
-    with TrainProgress(folder / "tensorboard") as progress:
-        run_stages(load_dataset(prepared.folder), config.train, folder, progress)
+    with joined():
+        if is_first():
+            prepare_with_progress(config, data_dir)
+        wait()
+        folder = _keep_options(config, data_dir)
+        with _progress(folder) as progress:
+            run_stages(load_dataset(data_dir / "prepared"), config.train, folder, progress)
 
 
 def train_table(config: "Config", data_dir: Path, threads: int | None) -> None:
     """Train a ranker on a labelled table. Raises DataError, CheckpointError, ValueError."""
     import torch
 
-    from cli.progress import TrainProgress
     from models.data.labelled import read_labelled
+    from models.distributed import joined
     from models.train_labelled import train_labelled
 
     assert config.labelled is not None
     if threads is not None:
         torch.set_num_threads(threads)
-    table = read_labelled(config.labelled)
-    folder = _keep_options(config, data_dir)
-    (folder / TABLE_FILE).write_text(config.labelled.model_dump_json(indent=2), "utf-8")
+    with joined():
+        table = read_labelled(config.labelled)
+        folder = _keep_options(config, data_dir)
+        with _progress(folder) as progress:
+            train_labelled(table, config.train, folder, progress)
+
+
+@contextmanager
+def _progress(folder: Path) -> Iterator["RunLog"]:
+    """Of the first process; the others are as far."""
+    from cli.progress import TrainProgress
+    from models.distributed import is_first
+    from models.run_log import Silent
+
+    if not is_first():
+        yield Silent()
+        return
     with TrainProgress(folder / "tensorboard") as progress:
-        train_labelled(table, config.train, folder, progress)
+        yield progress
 
 
 def _keep_options(config: "Config", data_dir: Path) -> Path:
     """The options stay with what is trained by them, for the commands that follow."""
+    from models.distributed import is_first
+
     folder = data_dir / "train"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / OPTIONS_FILE).write_text(config.train.model_dump_json(indent=2), "utf-8")
-    (folder / TABLE_FILE).unlink(missing_ok=True)
+    if is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / OPTIONS_FILE).write_text(config.train.model_dump_json(indent=2), "utf-8")
+        table = folder / TABLE_FILE
+        if config.labelled is None:
+            table.unlink(missing_ok=True)
+        else:
+            table.write_text(config.labelled.model_dump_json(indent=2), "utf-8")
     return folder
 
 

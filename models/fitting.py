@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
+from models.distributed import BatchLoss, SharedStep, is_first, shared
 from models.options import GradientOptions
 from models.retrieval.model import RetrievalModel
 from models.run_log import RunLog
@@ -47,8 +48,23 @@ class Task(Protocol):
     def num_batches(self) -> int:
         """Batches of an epoch."""
 
-    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> Tensor:
-        """The loss of one batch of one epoch."""
+    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> BatchLoss:
+        """The loss of one batch of one epoch, over this process's rows."""
+
+
+class Plan(NamedTuple):
+    """AdamW's steps. rate: share of the learning rate at a step, counted from 0.  every: steps from one validation to
+    the next; there is one after the last step, too.  patience: validations without a gain before it stops.
+    max_gradient: norm to which gradients are clipped, None for no limit.
+    """
+
+    steps: int
+    every: int
+    patience: int
+    learning_rate: float
+    weight_decay: float
+    rate: Callable[[int], float]
+    max_gradient: float | None = None
 
 
 def fit_steps(model: RetrievalModel, task: Task, options: GradientOptions, run: Fit, log: RunLog) -> None:
@@ -56,37 +72,87 @@ def fit_steps(model: RetrievalModel, task: Task, options: GradientOptions, run: 
 
     AdamW, linear warm-up, then linearly down to a fiftieth; gradients are clipped.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), options.learning_rate, weight_decay=options.weight_decay)
     steps = min(int(run.budget * options.max_steps), options.max_epochs * task.num_batches)
-    every = max(1, steps // options.validations)
+
+    def loss(step: int) -> BatchLoss:
+        return task.loss(*divmod(step, task.num_batches), np.random.default_rng([run.seed, 1, step]))
+
+    def validate() -> float:
+        assert run.validate is not None
+        with torch.inference_mode():
+            return run.validate(model)
+
+    plan = Plan(
+        steps,
+        max(1, steps // options.validations),
+        options.patience,
+        options.learning_rate,
+        options.weight_decay,
+        lambda step: _rate(step, steps),
+        MAX_GRADIENT,
+    )
+    state = run_steps(model, loss, validate if run.validate else None, plan, run, log)
+    best = f", best validation {state.best:.4f}" if run.validate is not None else ""
+    log.finish(run.stage, f"{state.step} steps{best}")
+
+
+class Run(Protocol):
+    """What `run_steps` has to know of a run: see `Fit`."""
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def checkpoint(self) -> Path: ...
+
+
+def run_steps(
+    model: nn.Module,
+    loss: Callable[[int], BatchLoss],
+    validate: Callable[[], float] | None,
+    plan: Plan,
+    run: Run,
+    log: RunLog,
+) -> TrainingState:
+    """Train the model in place, resuming what was interrupted; it ends in evaluation mode, with its best weights.
+
+    loss: of a step.  validate: figure to be maximised, of the model in evaluation mode; None to run through all steps.
+    Several processes share each step's batch and have the same figures.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
     state = TrainingState(run.checkpoint, run.key, model, optimizer)
     state.resume()
-    log.start(run.stage, steps, state.step)
-    while state.step < steps and state.since_best < options.patience:
-        epoch, number = divmod(state.step, task.num_batches)
+    take = shared(SharedStep(model, loss))
+    log.start(run.stage, plan.steps, state.step)
+    while state.step < plan.steps and state.since_best < plan.patience:
         seed_step(run.seed, state.step)
         for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * _rate(state.step, steps)
+            group["lr"] = plan.learning_rate * plan.rate(state.step)
         model.train()
-        loss = task.loss(epoch, number, np.random.default_rng([run.seed, 1, state.step]))
+        backward_from, mean = take(state.step)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        clip_grad_norm_(model.parameters(), MAX_GRADIENT)
+        backward_from.backward()
+        if plan.max_gradient is not None:
+            clip_grad_norm_(model.parameters(), plan.max_gradient)
         optimizer.step()
         state.step += 1
-        figures = {"loss": float(loss.detach())}
-        if run.validate is not None and state.step % every == 0:
+        figures = {"loss": mean}
+        if validate is not None and (state.step % plan.every == 0 or state.step == plan.steps):
             model.eval()
-            with torch.inference_mode():
-                figures["validation"] = run.validate(model)
+            figures["validation"] = validate()
             state.judge(figures["validation"])
         log.step(run.stage, state.step, figures)
-        if state.step % SAVE_EVERY == 0:
+        if is_first() and state.step % SAVE_EVERY == 0:
             state.save()
     state.restore_best()
     model.eval()
-    best = f", best validation {state.best:.4f}" if run.validate is not None else ""
-    log.finish(run.stage, f"{state.step} steps{best}")
+    return state
 
 
 def _rate(step: int, steps: int) -> float:

@@ -64,23 +64,25 @@ def in_batch_softmax(
     known: Tensor | None = None,
     weights: Tensor | None = None,
     temperature: float = 1.0,
+    first: int = 0,
 ) -> Tensor:
     """Softmax cross-entropy of each row's own item against the items of the batch (Yi et al. 2019).
 
-    user_vectors, item_vectors [b, d]; row r's own item is item_vectors[r].  log_share [b]: logarithm of the probability
-    with which each column's item comes into a batch; subtracted from the column's logits,
-    after these were divided by the temperature, since popular items come in more often than a catalogue has them.
-    known bool [b, b]: the column's item is a positive of the row's user, `accidental_positives`, and no negative of
-    theirs; the diagonal is not looked at. As in `sampled_softmax`, the softmax over the catalogue is estimated exactly
-    with None; with the mask it is the one over the row's own item and what the user has not.
+    user_vectors [b, d], item_vectors [c, d]; row r's own item is item_vectors[first + r].  log_share [c]: logarithm of
+    the probability with which each column's item comes into a batch; subtracted from the
+    column's logits, after these were divided by the temperature, since popular items come in more often than a
+    catalogue has them.  known bool [b, c]: the column's item is a positive of the row's user, `accidental_positives`,
+    and no negative of theirs; a row's own item is not looked at. As in `sampled_softmax`, the softmax over the
+    catalogue is estimated exactly with None; with the mask it is the one over the row's own item and what the user has
+    not.
     """
     logits = user_vectors @ item_vectors.T / temperature
     if log_share is not None:
         logits = logits - log_share
     if known is not None:
-        own = torch.eye(len(known), dtype=torch.bool, device=known.device)
+        own = torch.ones_like(known).tril(first).triu(first)
         logits = logits.masked_fill(known & ~own, MASKED)
-    return _mean(-F.log_softmax(logits, 1).diagonal(), weights)
+    return _mean(-F.log_softmax(logits, 1).diagonal(first), weights)
 
 
 def bce(positive_logits: Tensor, negative_logits: Tensor, weights: Tensor | None = None) -> Tensor:

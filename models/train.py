@@ -24,6 +24,7 @@ from torch import nn
 
 from models import checkpoint
 from models.data.dataset import Dataset
+from models.distributed import is_first, wait
 from models.exposure import PositionModel
 from models.fitting import Fit
 from models.offline import Retrieval
@@ -85,6 +86,19 @@ def train(dataset: Dataset, options: TrainSection, folder: Path, log: RunLog) ->
         stages.ranker()
     stages.refit(RETRIEVAL_TEST, RETRIEVAL, dataset.splits.test_start_ms)
     stages.refit(RETRIEVAL_LAST, RETRIEVAL_TEST, dataset.splits.end_ms)
+
+
+def check_processes(options: TrainSection, size: int, num_users: int | None = None) -> None:
+    """Raises ValueError where `size` processes cannot share the batches or the users."""
+    if num_users is not None and num_users < size:
+        raise ValueError(f"--nproc {size}: there are {num_users} users, and every process needs some of its own")
+    for name, section in (("retrieval", options.retrieval), ("ranker", options.ranker)):
+        batch_size = getattr(section, "batch_size", size)
+        if batch_size < size:
+            raise ValueError(
+                f"--nproc {size}: [train.{name}] batch_size = {batch_size} gives a process nothing; raise batch_size, "
+                "or use fewer processes"
+            )
 
 
 def load_trained(dataset: Dataset, options: TrainSection, folder: Path, *, for_test: bool) -> Trained:
@@ -273,8 +287,11 @@ class _Stages:
         return True
 
     def _finish(self, stage: str, weights: dict[str, NDArray[Any]], figures: dict[str, float]) -> None:
-        checkpoint.save(self.folder / f"{stage}.npz", weights, {"key": self._stage_key(stage), "figures": figures})
-        self._checkpoint(stage).unlink(missing_ok=True)
+        """The first process keeps the result; the others wait until it is there."""
+        if is_first():
+            checkpoint.save(self.folder / f"{stage}.npz", weights, {"key": self._stage_key(stage), "figures": figures})
+            self._checkpoint(stage).unlink(missing_ok=True)
+        wait()
 
     def _checkpoint(self, stage: str) -> Path:
         return self.folder / f"{stage}.checkpoint.npz"

@@ -7,6 +7,7 @@ import torch
 
 from models import checkpoint
 from models.data.labelled import LabelledTable
+from models.distributed import is_first, wait
 from models.options import TrainSection
 from models.ranking.build import build
 from models.ranking.inputs import RankerInputs
@@ -34,8 +35,10 @@ def train_labelled(table: LabelledTable, options: TrainSection, folder: Path, lo
     model, figure = fit_labelled(
         _inputs(table), table.train, table.valid, options.ranker, options.seed, log, _unfinished(folder), key
     )
-    checkpoint.save(folder / FILE, checkpoint.weights(model), {"key": key, "figures": {"validation": figure}})
-    _unfinished(folder).unlink(missing_ok=True)
+    if is_first():
+        checkpoint.save(folder / FILE, checkpoint.weights(model), {"key": key, "figures": {"validation": figure}})
+        _unfinished(folder).unlink(missing_ok=True)
+    wait()
 
 
 def load_labelled(table: LabelledTable, options: TrainSection, folder: Path) -> Ranker:

@@ -14,6 +14,7 @@ from torch import Tensor
 from models import metrics
 from models.baselines import UserLog
 from models.data.dataset import Dataset
+from models.distributed import BatchLoss, own_rows, total
 from models.hard_negatives import hardest, partly_hard
 from models.offline import Retrieval, moments, user_vectors
 from models.options import TrainSection
@@ -120,17 +121,20 @@ class InteractionTask:
             whos = moments(dataset, range(dataset.num_users), until_ms)
             self._vectors = user_vectors(dataset.schema, retrieval, whos), retrieval.item_vectors
         rows = np.unique(np.linspace(0, len(targets) - 1, min(VALIDATED, len(targets))).astype(np.int64))
+        rows = rows[own_rows(len(rows))]
         self._asked = targets.users[rows]
         self._wanted = [targets.items[targets.offsets[row] : targets.offsets[row + 1]] for row in rows]
         self._system = Everything(model, sides, UserLog.of(dataset), until_ms)
         self.num_batches = -(-len(self._users) // options.ranker.batch_size)
 
-    def loss(self, epoch: int, number: int) -> Tensor:
+    def loss(self, epoch: int, number: int) -> BatchLoss:
         rng = np.random.default_rng([self._options.seed, 1, epoch, number])
         size, count = self._options.ranker.batch_size, self._options.ranker.negatives
         order = np.random.default_rng([self._options.seed, epoch]).permutation(len(self._users))
         rows = order[number * size : (number + 1) * size]
         drawn, weights = self._negatives(self._users[rows], rng)
+        own = own_rows(len(rows))
+        rows, drawn = rows[own], drawn[own]
         items = torch.from_numpy(np.concatenate([self._items[rows, None], drawn], 1).ravel())  # [b * (1 + count)]
         users = torch.from_numpy(self._users[rows])
         row_user = torch.arange(len(rows)).repeat_interleave(1 + count)
@@ -140,10 +144,13 @@ class InteractionTask:
         scores = model.head_module(user, part, torch.zeros(len(items), 0), row_user)
         labels = torch.zeros(len(rows), 1 + count)
         labels[:, 0] = 1.0
-        return list_loss(self._options.ranker.loss, scores, labels.ravel(), row_user, weights)
+        told = None if weights is None else torch.from_numpy(weights[own].ravel()).float()
+        return BatchLoss(list_loss(self._options.ranker.loss, scores, labels.ravel(), row_user, told), len(rows))
 
-    def _negatives(self, users: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], Tensor | None]:
-        """Items int64 [b, count], and the weights that the loss gives to the rows of the lists, [b * (1 + count)]."""
+    def _negatives(
+        self, users: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+        """Items int64 [b, count], and the weights that the loss gives to the rows of the lists, [b, 1 + count]."""
         ranker = self._options.ranker
         if not self._num_hard:
             return negatives(users, ranker.negatives, self._proposal, self._positives, rng), None
@@ -152,13 +159,16 @@ class InteractionTask:
         drawn = partly_hard(users, ranker.negatives, self._num_hard, pool, self._proposal, self._positives, rng)
         if ranker.loss != "softmax":
             return drawn.items, None
-        weights = np.concatenate([np.ones((len(users), 1)), drawn.weights], 1)  # the positive's first
-        return drawn.items, torch.from_numpy(weights.ravel()).float()
+        return drawn.items, np.concatenate([np.ones((len(users), 1)), drawn.weights], 1)  # the positive's first
 
     def validate(self) -> float:
         lists = self._system(self._asked, "new", K)
-        hits = np.stack([np.isin(found, wanted) for found, wanted in zip(lists, self._wanted, strict=True)])
-        return float(metrics.ndcg(hits, np.array([len(wanted) for wanted in self._wanted]), K).mean())
+        hits = np.zeros((len(lists), K), np.bool_)
+        for row, (found, wanted) in enumerate(zip(lists, self._wanted, strict=True)):
+            hits[row] = np.isin(found, wanted)
+        values = metrics.ndcg(hits, np.array([len(wanted) for wanted in self._wanted], np.int64), K)
+        summed, users = total(np.array([values.sum(), len(values)])).tolist()
+        return float(summed / users)
 
 
 @dataclass(frozen=True, slots=True)

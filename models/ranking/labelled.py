@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.distributed import BatchLoss, gather, own_rows
 from models.ranking.inputs import RankerInputs
 from models.ranking.losses import list_loss
 from models.ranking.options import RankerOptions
@@ -105,18 +106,22 @@ class _RowTask:
         self._epoch, self._order = -1, torch.zeros(0, dtype=torch.int64)
         self.num_batches = -(-len(train) // options.batch_size)
 
-    def loss(self, epoch: int, number: int) -> Tensor:
+    def loss(self, epoch: int, number: int) -> BatchLoss:
         if epoch != self._epoch:
             order = np.random.default_rng([self._seed, epoch]).permutation(len(self._labels))
             self._epoch, self._order = epoch, torch.from_numpy(order)
         size = self._options.batch_size
         rows = self._order[number * size : (number + 1) * size]
+        rows = rows[own_rows(len(rows))]
         scores = _score(self._model, *(column.index_select(0, rows) for column in self._columns))
         labels = self._labels.index_select(0, rows)
-        return list_loss(self._options.loss, scores, labels, rows)
+        return BatchLoss(list_loss(self._options.loss, scores, labels, rows), len(rows))
 
     def validate(self) -> float:
-        scores, labels = predict_rows(self._model, self._valid), self._valid.labels
+        own = np.zeros(len(self._valid), np.bool_)
+        own[own_rows(len(own))] = True
+        scores = np.concatenate(gather(predict_rows(self._model, self._valid.where(own))))
+        labels = self._valid.labels
         if self._options.loss == "squared":
             return -float(np.sqrt(np.square(scores.astype(np.float64) - labels).mean()))
         return auc(scores, labels > 0)

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from models import metrics
 from models.data.dataset import Dataset
+from models.distributed import BatchLoss, gather, total, world
 from models.ranking.inputs import item_codes
-from models.ranking.losses import list_loss
+from models.ranking.losses import list_loss, loss_weight
 from models.ranking.options import RankerOptions
 from models.ranking.pieces import Ranker
 from models.ranking.samples import RankerSamples
@@ -31,18 +32,23 @@ class ListTask:
         self._model, self._dataset, self._train, self._valid = model, dataset, train, valid
         self._options, self._seed = options, seed
         self._categories = item_codes(dataset)
-        self.num_batches = -(-len(train) // options.batch_size)
+        self._place, self._count = _places(train)
+        self.num_batches = -(-self._count // options.batch_size)
 
-    def loss(self, epoch: int, number: int) -> Tensor:
+    def loss(self, epoch: int, number: int) -> BatchLoss:
         """The loss of one batch: a slice of the epoch's own random order of the lists."""
         size = self._options.batch_size
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._train))
-        lists = order[number * size : (number + 1) * size]
+        order = np.random.default_rng([self._seed, epoch]).permutation(self._count)
+        lists = self._place[order[number * size : (number + 1) * size]]
+        lists = lists[lists >= 0]
+        if not len(lists):
+            return BatchLoss(torch.zeros(()), 0)
         rows, row_list = _rows(self._train, lists)
         logits = _score(self._model, self._categories, self._train, lists, rows, row_list)
         labels = torch.from_numpy(self._train.labels[rows])
         weights = None if self._train.weights is None else torch.from_numpy(self._train.weights[rows])
-        return list_loss(self._options.loss, logits, labels, torch.from_numpy(row_list), weights)
+        loss = list_loss(self._options.loss, logits, labels, torch.from_numpy(row_list), weights)
+        return BatchLoss(loss, loss_weight(self._options.loss, self._train.labels[rows], row_list))
 
     def validate(self) -> float:
         return list_ndcg(self._valid, predict(self._model, self._dataset, self._valid))
@@ -73,15 +79,30 @@ def list_ndcg(samples: RankerSamples, scores: NDArray[np.float32], k: int = 10) 
         top = np.argsort(-scores[rows], kind="stable")[:k]
         hits[number, : len(top)] = samples.labels[rows][top] > 0
     kinds = [(samples.num_targets > 0) & (samples.include_seen == kind) for kind in (True, False)]
-    return float(np.mean([_mean_ndcg(samples, hits, kind) for kind in kinds if kind.any()]))
+    sums = total(np.array([_ndcg_and_weight(samples, hits, kind) for kind in kinds]))  # of all processes' lists
+    return float(np.mean([value / weight for value, weight in sums if weight]))
 
 
-def _mean_ndcg(samples: RankerSamples, hits: NDArray[np.bool_], kind: NDArray[np.bool_]) -> float:
-    """Over some of the lists.  hits: bool [G, k], kind: bool [G]."""
+def _ndcg_and_weight(samples: RankerSamples, hits: NDArray[np.bool_], kind: NDArray[np.bool_]) -> tuple[float, float]:
+    """Sums over some of the lists: of their NDCG times their weight, and of their weights.
+
+    hits: bool [G, k], kind: bool [G].
+    """
     values = metrics.ndcg(hits[kind], samples.num_targets[kind], hits.shape[1])
-    if samples.list_weights is None:
-        return float(values.mean())
-    return float(np.average(values, weights=samples.list_weights[kind]))
+    weights = np.ones(len(values)) if samples.list_weights is None else samples.list_weights[kind].astype(np.float64)
+    return float((values * weights).sum()), float(weights.sum())
+
+
+def _places(samples: RankerSamples) -> tuple[NDArray[np.int64], int]:
+    """Where each of all processes' lists is among this one's, int64 [count], -1 for another's; and their count.
+
+    All are ordered by window, user and kind, so that a batch has the same lists however many processes share it.
+    """
+    keys = gather(np.stack([samples.window, samples.users, ~samples.include_seen], 1))
+    owner = np.repeat(np.arange(len(keys)), [len(own) for own in keys])
+    place = np.concatenate([np.arange(len(own)) for own in keys])
+    order = np.lexsort(np.concatenate(keys).T[::-1])
+    return np.where(owner == world().rank, place, -1)[order], len(order)
 
 
 def _rows(samples: RankerSamples, lists: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -5,7 +5,9 @@ weights float32 [n], of each row, or None for 1 each. They multiply what a row a
 divided by stays, so that a click that counts for four gives the gradient of four (Joachims et al. 2017).
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,6 +26,13 @@ def list_loss(name: str, logits: Tensor, labels: Tensor, row_list: Tensor, weigh
             raise ValueError("weights are of clicks; squared is the loss of ratings")
         return F.mse_loss(logits, labels)
     return F.binary_cross_entropy_with_logits(logits, labels, weights)
+
+
+def loss_weight(name: str, labels: NDArray[np.float32], row_list: NDArray[np.int64]) -> int:
+    """What `list_loss` divides by: rows, or with bpr and softmax the lists that have both kinds of rows."""
+    if name in ("log_loss", "squared"):
+        return len(labels)
+    return len(np.intersect1d(row_list[labels > 0], row_list[labels <= 0]))
 
 
 def bpr(logits: Tensor, labels: Tensor, row_list: Tensor, weights: Tensor | None = None) -> Tensor:

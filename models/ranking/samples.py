@@ -15,6 +15,7 @@ from models.contract.candidates import Candidates
 from models.contract.features import UserFeatures, cross_features
 from models.contract.history import tower_input
 from models.data.dataset import Dataset, Interactions
+from models.distributed import own_rows
 from models.item_stats import item_stats
 from models.offline import Retrieval, UserMoment, candidates, moments, ranker_input, seen_items, user_vectors
 from models.ranking.shown import ShownPairs
@@ -84,17 +85,21 @@ def ranker_samples(
     stage: str,
     history_length: int = 0,
 ) -> RankerSamples:
-    """Samples of all windows. Users without a history before a window, or without an interaction in it, give none.
+    """Samples of all windows, of this process's share of the users. Users without a history before a window, or without
+    an interaction in it, give none.
 
     num_sampled: uniformly drawn items beside each list's candidates.  history_length: positions that the ranker reads.
     Raises ValueError when nobody gives a sample.
     """
     builder = _Builder(dataset, num_sampled, seed, history_length)
     inside = [dataset.interactions.between(window.start_ms, window.end_ms) for window in windows]
-    log.start(stage, sum(len(np.unique(rows.user_index)) for rows in inside))
+    counts = [own_rows(len(np.unique(rows.user_index))) for rows in inside]
+    log.start(stage, sum(own.stop - own.start for own in counts))
     done = 0
     for number, (window, rows) in enumerate(zip(windows, inside, strict=True)):
-        for batch in np.array_split(np.unique(rows.user_index), max(1, len(np.unique(rows.user_index)) // 64)):
+        users = np.unique(rows.user_index)
+        users = users[own_rows(len(users))]
+        for batch in np.array_split(users, max(1, len(users) // 64)):
             builder.add(number, window, rows, batch.tolist())
             done += len(batch)
             log.step(stage, done, {})

@@ -7,11 +7,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from models.contract.features import cross_names, user_numeric_names
 from models.contract.schema import MultiFeature
 from models.data.dataset import Dataset
+from models.distributed import BatchLoss, total
+from models.fitting import Plan, run_steps
 from models.item_stats import NAMES
 from models.options import TrainSection
 from models.ranking.build import build
@@ -24,9 +25,7 @@ from models.ranking.options import RankerOptions
 from models.ranking.pieces import Ranker
 from models.ranking.samples import RankerSamples
 from models.run_log import RunLog
-from models.training_state import TrainingState, seed_step
 
-SAVE_EVERY = 100
 FM_SHARE = 1 / 3  # of the epochs, for the factorisation machine that FNN starts from
 
 
@@ -55,8 +54,8 @@ class Task(Protocol):
     validations_per_epoch: int
     num_batches: int
 
-    def loss(self, epoch: int, number: int) -> Tensor:
-        """The loss of one batch of one epoch."""
+    def loss(self, epoch: int, number: int) -> BatchLoss:
+        """The loss of one batch of one epoch, over this process's rows."""
 
     def validate(self) -> float:
         """The figure to be maximised, of the model in evaluation mode."""
@@ -100,7 +99,8 @@ def fit_ranker(
     ranker, seed = options.ranker, options.seed
 
     def start(model: Ranker) -> None:
-        start_from_mean(model, float(train.labels.mean()), ranker)
+        positives, count = total(np.array([train.labels.sum(), len(train.labels)], np.float64)).tolist()
+        start_from_mean(model, positives / count, ranker)
         start_from_retrieval(model, column)
 
     model, best = fit_model(
@@ -164,32 +164,20 @@ def start_from_retrieval(model: Ranker, column: int) -> None:
 
 def _fit(model: Ranker, task: Task, options: RankerOptions, run: RankerRun, log: RunLog) -> float:
     """Train in place: AdamW, its rate falling linearly to a fiftieth."""
-    optimizer = torch.optim.AdamW(model.parameters(), options.learning_rate, weight_decay=options.weight_decay)
-    state = TrainingState(run.checkpoint, run.key, model, optimizer)
-    state.resume()
     steps = options.epochs * task.num_batches
-    every = max(1, task.num_batches // task.validations_per_epoch)
-    log.start(run.stage, steps, state.step)
-    while state.step < steps and state.since_best < options.patience:
-        seed_step(run.seed, state.step)
-        model.train()
-        for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * max(0.02, 1.0 - (state.step + 1) / steps)
-        loss = task.loss(*divmod(state.step, task.num_batches))
-        if options.embedding_l2:
-            loss = loss + options.embedding_l2 * half_squares(model)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        state.step += 1
-        figures = {"loss": float(loss.detach())}
-        if state.step % every == 0 or state.step == steps:
-            model.eval()
-            figures["validation"] = task.validate()
-            state.judge(figures["validation"])
-        log.step(run.stage, state.step, figures)
-        if state.step % SAVE_EVERY == 0 or state.step == steps:
-            state.save()
-    state.restore_best()
-    model.eval()
-    return float(state.best)
+
+    def loss(step: int) -> BatchLoss:
+        found = task.loss(*divmod(step, task.num_batches))
+        if not options.embedding_l2:
+            return found
+        return BatchLoss(found.mean + options.embedding_l2 * half_squares(model), found.weight)
+
+    plan = Plan(
+        steps,
+        max(1, task.num_batches // task.validations_per_epoch),
+        options.patience,
+        options.learning_rate,
+        options.weight_decay,
+        lambda step: max(0.02, 1.0 - (step + 1) / steps),
+    )
+    return float(run_steps(model, loss, task.validate, plan, run, log).best)

@@ -66,21 +66,26 @@ class HistoryWindows:
             batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
         return [*(batches[number] for number in rng.permutation(len(batches) - 1)), batches[-1]]
 
-    def batch(self, ends: NDArray[np.int64], rng: np.random.Generator) -> Batch:
-        """The windows that end just before the given positions, each moved at random by up to half its length."""
+    def batch(self, ends: NDArray[np.int64], rng: np.random.Generator, rows: slice = slice(None)) -> Batch:
+        """The windows that end just before the given positions, each moved at random by up to half its length.
+
+        rows: the windows to make, where other processes make the others of the same batch.
+        """
         ends = self._jitter(ends, rng)
         length = int(self._lengths(ends).max())
+        shuffle, choice = rng.random((2, len(ends), length))[:, rows]
+        ends = ends[rows]
         positions = ends[:, None] - length + np.arange(length)
         at = self._at
         starts = at.user_start[ends - 1]
         real = positions >= starts[:, None]
         safe = np.where(real, positions, ends[:, None] - 1)
-        order = np.lexsort((rng.random(safe.shape), at.set_number[safe], real), axis=-1)  # shuffle inside each set
+        order = np.lexsort((shuffle, at.set_number[safe], real), axis=-1)  # shuffle inside each set
         safe, real = np.take_along_axis(safe, order, 1), np.take_along_axis(real, order, 1)
         newest = at.set_number[ends - 1]
         ordinal = np.where(real, _dense_from_newest(at.set_number[safe], newest), 0)
         low, high = at.set_start[safe], at.target_end[safe]
-        chosen = low + (rng.random(low.shape) * (high - low)).astype(np.int64)
+        chosen = low + (choice * (high - low)).astype(np.int64)
         repeat = at.first[chosen] < low
         # The oldest set of a window sees nothing of what came before it: it teaches only at the start of a user.
         oldest = (at.set_number[safe] == at.set_number[safe[:, :1]]) | ~real
@@ -89,6 +94,10 @@ class HistoryWindows:
         weights = np.where(usable, np.where(repeat, self.repeat_weight, 1.0), 0.0).astype(np.float32)
         history = np.where(real, self._items[safe] + 1, 0)
         return Batch(history, ordinal, self._items[chosen], weights, self._users[ends - 1])
+
+    def users(self, ends: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of the windows that end just before the given positions."""
+        return self._users[ends - 1]
 
     def _jitter(self, ends: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         """Full windows move either way, within what the user has; so the newest interactions are in most windows."""

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from models import checkpoint, losses
 from models.data.dataset import Dataset
+from models.distributed import BatchLoss, own_rows
 from models.fitting import Fit, fit_steps
 from models.options import BprOptions
 from models.positives import Positives
@@ -116,11 +117,12 @@ class BprTask:
         self._proposal = Proposal.of_popularity(taken, options.negatives_power)
         self.num_batches = len(edges)
 
-    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> Tensor:
+    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> BatchLoss:
         users, items = self._edges.batch(epoch, number)
         others = negatives(users, self._options.negatives, self._proposal, self._edges.positives, rng)
-        user, item, other = (torch.from_numpy(array) for array in (users, items, others))
-        return bpr_loss(self._model, user, item, other, self._options.l2)
+        rows = own_rows(len(users))
+        user, item, other = (torch.from_numpy(array[rows]) for array in (users, items, others))
+        return BatchLoss(bpr_loss(self._model, user, item, other, self._options.l2), len(user))
 
 
 def bpr_loss(model: Bpr, users: Tensor, items: Tensor, others: Tensor, l2: float) -> Tensor:

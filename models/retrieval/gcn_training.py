@@ -10,6 +10,7 @@ from torch import Tensor
 from models import checkpoint
 from models.contract.schema import MultiFeature, VectorFeature
 from models.data.dataset import Dataset
+from models.distributed import BatchLoss, own_rows
 from models.fitting import Fit, fit_steps
 from models.options import GcnOptions
 from models.retrieval.edge_batches import EdgeBatches, edges_softmax
@@ -90,7 +91,7 @@ class GcnTask:
         self._model, self._edges, self._options = model, edges, options
         self.num_batches = len(edges)
 
-    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> Tensor:
+    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> BatchLoss:
         users, items = self._edges.batch(epoch, number)
         model, share = self._model, self._options.new_share
         user_vectors, item_vectors = model.propagate()
@@ -98,7 +99,9 @@ class GcnTask:
         if model.item_features:  # without features, new items are all the same
             item_vectors = _some_as_new(item_vectors, model.new_items, share, rng)
         drawn = self._edges.draw_items(self._options.negatives, rng)
-        return edges_softmax(user_vectors, item_vectors, users, items, drawn, self._edges.positives)
+        rows = own_rows(len(users))
+        loss = edges_softmax(user_vectors, item_vectors, users[rows], items[rows], drawn, self._edges.positives)
+        return BatchLoss(loss, rows.stop - rows.start)
 
 
 def _some_as_new(vectors: Tensor, new: Callable[[Tensor], Tensor], share: float, rng: np.random.Generator) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from models import checkpoint
 from models.data.dataset import Dataset
+from models.distributed import BatchLoss, of_all, own_rows
 from models.fitting import Fit, fit_steps
 from models.losses import bpr
 from models.options import LightGcnOptions
@@ -54,7 +55,7 @@ def start(model: LightGcn, task: "LightGcnTask") -> None:
     with torch.no_grad():
         for scale in SCALES:
             model.scale.fill_(scale)
-            losses.append(float(task.loss(0, 0, np.random.default_rng(0))))
+            losses.append(of_all(task.loss(0, 0, np.random.default_rng(0)))[0])
         model.scale.fill_(SCALES[int(np.argmin(losses))])
 
 
@@ -69,19 +70,22 @@ class LightGcnTask:
         self._taken = Proposal.of_popularity(np.where(taken, 1e9, 0.0), 1)
         self.num_batches = len(edges)
 
-    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> Tensor:
+    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> BatchLoss:
         users, items = self._edges.batch(epoch, number)
         positives, options = self._edges.positives, self._options
+        rows = own_rows(len(users))
         user_vectors, item_vectors, _ = self._model.propagate()
         if options.loss == "bpr":
-            others = negatives(users, 1, self._taken, positives, rng)
+            others = negatives(users, 1, self._taken, positives, rng)[rows]
+            users, items = users[rows], items[rows]
             vectors = user_vectors[users]
             own = (vectors * item_vectors[items]).sum(-1)  # [b]
             loss = bpr(own, (item_vectors[others] @ vectors.unsqueeze(2)).squeeze(2))
         else:
             others = self._edges.draw_items(options.negatives, rng)
+            users, items = users[rows], items[rows]
             loss = edges_softmax(user_vectors, item_vectors, users, items, others, positives)
-        return loss + options.l2 * self._squared_length(users, items, others)
+        return BatchLoss(loss + options.l2 * self._squared_length(users, items, others), len(users))
 
     def _squared_length(self, users: NDArray[np.int64], items: NDArray[np.int64], others: NDArray[np.int64]) -> Tensor:
         """Half the squared length of the batch's first vectors, divided by its edges (He et al. 2020, equation 15)."""

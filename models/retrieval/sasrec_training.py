@@ -8,6 +8,7 @@ from torch import Tensor
 from models import checkpoint
 from models.baselines import popularity
 from models.data.dataset import Dataset
+from models.distributed import BatchLoss, own_rows
 from models.fitting import Fit, fit_steps
 from models.item_features import item_features
 from models.losses import bce, full_softmax, gbce, sampled_softmax
@@ -70,12 +71,15 @@ class SasRecTask:
         self._epoch = -1
         self.num_batches = -(-len(windows) // options.batch_size)
 
-    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> Tensor:
+    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> BatchLoss:
         if epoch != self._epoch:
             order = np.random.default_rng([self._seed, epoch])
             self._epoch, self._ends = epoch, self._windows.epoch(self._options.batch_size, order)
-        batch = self._windows.batch(self._ends[number], rng)
-        priority = np.where(batch.weights > 0, rng.random(batch.weights.shape), -1.0)
+        ends = self._ends[number]
+        rows = own_rows(len(ends))
+        batch = self._windows.batch(ends, rng, rows)
+        priority = rng.random((len(ends), batch.weights.shape[1]))[rows]
+        priority = np.where(batch.weights > 0, priority, -1.0)
         chosen = np.argsort(-priority, axis=1)[:, : self._options.moments]
         moments, targets, weights = (
             torch.from_numpy(np.take_along_axis(array, chosen, 1))
@@ -84,9 +88,20 @@ class SasRecTask:
         history, ordinal = torch.from_numpy(batch.history), torch.from_numpy(batch.set_ordinal)
         vectors = self._model.user_vectors(history, ordinal, moments)  # [B, q, d]
         if self._options.loss in ("bce", "gbce"):
-            return self._binary(vectors, targets, weights, batch.users, rng)
-        usable = weights > 0
-        return self._softmax(vectors[usable], targets[usable], weights[usable], rng)
+            some, drawn = self._negatives(self._windows.users(ends), rng)
+            vectors, targets, weights = (array[torch.from_numpy(some[rows])] for array in (vectors, targets, weights))
+            loss = self._binary(vectors, targets, weights, drawn[np.cumsum(some)[rows][some[rows]] - 1])
+        else:
+            usable = weights > 0
+            loss = self._softmax(vectors[usable], targets[usable], weights[usable], rng)
+        return BatchLoss(loss, float(weights.sum()))
+
+    def _negatives(
+        self, users: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Who of the users [B] has negatives, which who has every item has not, and theirs, int64 [b, k]."""
+        some = self._positives.counts[users] < self._positives.num_items
+        return some, negatives(users[some], self._options.negatives, self._proposal, self._positives, rng)
 
     def _softmax(self, vectors: Tensor, targets: Tensor, weights: Tensor, rng: np.random.Generator) -> Tensor:
         """vectors [n, d], targets int64 [n], weights [n]: of moments."""
@@ -104,18 +119,12 @@ class SasRecTask:
             weights,
         )
 
-    def _binary(
-        self, vectors: Tensor, targets: Tensor, weights: Tensor, users: NDArray[np.int64], rng: np.random.Generator
-    ) -> Tensor:
-        """vectors [B, q, d], targets int64 [B, q], weights [B, q], users int64 [B]."""
-        options, positives = self._options, self._positives
-        some = positives.counts[users] < positives.num_items  # who has every item has no negatives to learn from
-        drawn = negatives(users[some], options.negatives, self._proposal, positives, rng)  # [b, k]
-        usable = weights[some] > 0
-        vectors, targets, weights = vectors[some], targets[some], weights[some]
+    def _binary(self, vectors: Tensor, targets: Tensor, weights: Tensor, drawn: NDArray[np.int64]) -> Tensor:
+        """vectors [b, q, d], targets int64 [b, q], weights [b, q], drawn int64 [b, k]."""
+        options, usable = self._options, weights > 0
         positive_logits = (vectors * self._model.items(targets)).sum(-1)[usable]
         negative_logits = (vectors @ self._model.items(torch.from_numpy(drawn)).transpose(1, 2))[usable]  # [n, k]
         if options.loss == "bce":
             return bce(positive_logits, negative_logits, weights[usable])
         calibration = options.gbce_calibration
-        return gbce(positive_logits, negative_logits, positives.num_items, calibration, weights[usable])
+        return gbce(positive_logits, negative_logits, self._positives.num_items, calibration, weights[usable])

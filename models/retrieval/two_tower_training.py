@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models import checkpoint
 from models.contract.features import USER_NUMERIC
 from models.data.dataset import Dataset, Interactions
+from models.distributed import BatchLoss, own_rows
 from models.fitting import Fit, fit_steps
 from models.item_features import item_features
 from models.losses import in_batch_softmax
@@ -76,21 +76,24 @@ class TwoTowerTask:
         self._epoch = -1
         self.num_batches = -(-len(self._moments) // options.batch_size)
 
-    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> Tensor:
+    def loss(self, epoch: int, number: int, rng: np.random.Generator) -> BatchLoss:
         if epoch != self._epoch:
             order = np.random.default_rng([self._seed, epoch])
             self._epoch, self._batches = epoch, self._moments.epoch(self._options.batch_size, order)
         batch = self._moments.batch(self._batches[number], rng)
         features = self._features.partly_hidden(batch.rows, rng)
-        inputs = (torch.from_numpy(array) for array in (batch.history, batch.set_ordinal, *features))
-        known = accidental_positives(self._users[batch.rows].astype(np.int64), batch.targets, self._positives)
-        return in_batch_softmax(
+        rows = own_rows(len(batch.rows))  # of the users; their items stand against all of the batch
+        inputs = (torch.from_numpy(array[rows]) for array in (batch.history, batch.set_ordinal, *features))
+        known = accidental_positives(self._users[batch.rows[rows]].astype(np.int64), batch.targets, self._positives)
+        loss = in_batch_softmax(
             self._model(*inputs),
             self._model.items(torch.from_numpy(batch.targets)),
             torch.from_numpy(self._log_share[batch.targets]),
             torch.from_numpy(known),
-            torch.from_numpy(batch.weights),
+            torch.from_numpy(batch.weights[rows]),
+            first=rows.start,
         )
+        return BatchLoss(loss, float(batch.weights[rows].sum()))
 
 
 class MomentFeatures:

@@ -8,6 +8,7 @@ import torch
 from models import metrics
 from models.contract.user_inputs import FEATURES, HISTORY, user_inputs
 from models.data.dataset import Dataset
+from models.distributed import own_rows, total
 from models.offline import moments, seen_items
 from models.retrieval.model import RetrievalModel
 from models.targets import Mode, Window, window_targets
@@ -19,13 +20,15 @@ BATCH = 128
 def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int) -> Callable[[RetrievalModel], float]:
     """NDCG@10 of the model alone over the whole catalogue, for at most MAX_USERS users of the window.
 
-    Mode `new`: without the items that the user has seen. Raises ValueError when the window has no targets.
+    Mode `new`: without the items that the user has seen. Several processes share the users. Raises ValueError when the
+    window has no targets.
     """
     targets = window_targets(dataset, window, mode)
     if not len(targets):
         what = "a new item" if mode == "new" else "an item"
         raise ValueError(f"nobody known before the window {window.name!r} took {what} in it; use more data")
     rows = np.linspace(0, len(targets) - 1, min(MAX_USERS, len(targets))).astype(np.int64)
+    rows = rows[own_rows(len(rows))]
     whos = moments(dataset, targets.users[rows].tolist(), window.start_ms)
     seen = [torch.from_numpy(seen_items(who.state, np.asarray(dataset.item_hashes))) for who in whos]
     features = [who.features(dataset.schema) for who in whos]
@@ -46,6 +49,7 @@ def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int)
                     scores[offset, seen[row]] = -torch.inf
                 found = scores[offset].topk(min(10, len(vectors))).indices.numpy()
                 hits[row, : len(found)] = np.isin(found, wanted[row])
-        return float(metrics.ndcg(hits, counts, 10).mean())
+        summed, users = total(np.array([metrics.ndcg(hits, counts, 10).sum(), len(rows)])).tolist()
+        return float(summed / users)
 
     return figure

@@ -1,0 +1,131 @@
+"""Two processes share each batch and train what one trains: the same losses, from any checkpoint, killed or not."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models import checkpoint, fitting
+from models.data.config import load_config
+from models.data.dataset import Dataset, load_dataset
+from models.data.prepare import prepare_dataset
+from models.train import RETRIEVAL
+from tests import training_process
+from tests.planted import write_planted
+
+ROOT = Path(__file__).parents[2]
+STEPS = {"dim": 8, "history_length": 20, "max_steps": 50, "max_epochs": 1000, "validations": 1, "batch_size": 37}
+SASREC = {"model": "sasrec", **STEPS, "layers": 1, "moments": 8, "dropout": 0.0, "id_dropout": 0.0}
+NONE = {"model": "none"}
+RANKER = {"dim": 4, "hidden": [16], "dropout": 0.0, "embedding_dropout": 0.0}
+
+
+def options(retrieval: dict[str, Any], ranker: dict[str, Any] = NONE) -> dict[str, Any]:
+    return {"refit_share": 0.0, "retrieval": retrieval, "ranker": ranker}
+
+
+# without dropout, which each process draws for its own rows
+CASES = {
+    "softmax": options({**SASREC, "loss": "softmax"}, {"model": "deepfm", "windows": 1, "epochs": 1, **RANKER}),
+    "gbce": options({**SASREC, "loss": "gbce", "negatives": 8}),
+    "two_tower": options({"model": "two_tower", **STEPS, "hidden": [16], "dropout": 0.0, "id_dropout": 0.0}),
+    "bpr": options({"model": "bpr", **STEPS}),
+    "lightgcn": options({"model": "lightgcn", **STEPS, "layers": 2}),
+    "gcn": options({"model": "gcn", **STEPS, "hidden": 16, "dropout": 0.0}),
+    "interactions": options(
+        {"model": "popularity"},
+        {"model": "fm", "learn_from": "interactions", "loss": "bpr", "epochs": 1, "batch_size": 101, **RANKER},
+    ),
+}
+LONG = {"long": options({**SASREC, "loss": "sampled_softmax", "negatives": 64, "max_steps": 30})}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("shop")
+    return load_dataset(prepare_dataset(load_config(write_planted(folder).config), folder / "data").folder)
+
+
+def in_two(dataset: Dataset, cases: dict[str, Any], out: Path, restarts: int = 0, **environment: str) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "cases.json").write_text(json.dumps(cases))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, f"--max-restarts={restarts}", "tests/training_process.py"]
+    paths = [str(dataset.folder), str(out / "cases.json"), str(out)]
+    place = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    whole = os.environ | place | environment
+    process = subprocess.Popen([*command, *paths], cwd=ROOT, env=whole, start_new_session=True)
+    try:
+        assert process.wait(timeout=240) == 0
+    finally:  # whatever went wrong, no process stays
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def in_one(dataset: Dataset, cases: dict[str, Any], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "SAVE_EVERY", training_process.SAVE_EVERY)
+        training_process.train_all(dataset, cases, out)
+
+
+def read(out: Path, case: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / f"{case}.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def both(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    in_one(dataset, CASES, one)
+    in_two(dataset, CASES, two)
+    return one, two
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_have_the_losses_and_validations_of_one(case: str, both: tuple[Path, Path]) -> None:
+    alone, shared = (read(out, case)["figures"] for out in both)
+    assert alone.keys() == shared.keys()
+    for stage in alone:
+        losses, others = (np.array(figures[stage].get("loss", [])[:50]) for figures in (alone, shared))
+        assert len(losses) == len(others)
+        np.testing.assert_allclose(others, losses, rtol=0, atol=1e-4, err_msg=f"{case} {stage}")
+        figures, expected = (found[stage].get("validation", []) for found in (shared, alone))
+        np.testing.assert_allclose(figures, expected, rtol=0, atol=2e-3, err_msg=f"{case} {stage}")
+
+
+@pytest.fixture(scope="module")
+def expected(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """Losses of one process that nothing interrupts."""
+    out = tmp_path_factory.mktemp("expected")
+    in_one(dataset, LONG, out)
+    losses: list[float] = read(out, "long")["figures"][RETRIEVAL]["loss"]
+    return losses
+
+
+def test_a_killed_process_starts_again_from_the_last_checkpoint(
+    dataset: Dataset, expected: list[float], tmp_path: Path
+) -> None:
+    """Killed at step 15, after the checkpoint of step 10: the second life has the other 20 steps."""
+    in_two(dataset, LONG, tmp_path, restarts=1, KILL_AT="15")
+    assert (tmp_path / "killed").exists()
+    assert read(tmp_path, "long")["first_steps"][RETRIEVAL] == 10
+    np.testing.assert_allclose(read(tmp_path, "long")["figures"][RETRIEVAL]["loss"], expected[10:], rtol=0, atol=1e-4)
+
+
+def test_a_checkpoint_of_two_processes_is_gone_on_with_by_one(
+    dataset: Dataset, expected: list[float], tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError):  # not started again, it ends with what was saved last
+        in_two(dataset, LONG, tmp_path, KILL_AT="15")
+    assert checkpoint.load(tmp_path / "long" / "retrieval.checkpoint.npz")[1]["step"] == 10
+    in_one(dataset, LONG, tmp_path)
+    assert read(tmp_path, "long")["first_steps"][RETRIEVAL] == 10
+    np.testing.assert_allclose(read(tmp_path, "long")["figures"][RETRIEVAL]["loss"], expected[10:], rtol=0, atol=1e-4)
