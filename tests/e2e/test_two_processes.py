@@ -1,6 +1,5 @@
 """Two processes share each batch and train what one trains: the same losses, from any checkpoint, killed or not."""
 
-import contextlib
 import json
 import os
 import signal
@@ -61,12 +60,12 @@ def in_two(dataset: Dataset, cases: dict[str, Any], out: Path, restarts: int = 0
     paths = [str(dataset.folder), str(out / "cases.json"), str(out)]
     place = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     whole = os.environ | place | environment
-    process = subprocess.Popen([*command, *paths], cwd=ROOT, env=whole, start_new_session=True)
+    process = subprocess.Popen([*command, *paths], cwd=ROOT, env=whole)
     try:
         assert process.wait(timeout=240) == 0
-    finally:  # whatever went wrong, no process stays
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    finally:  # whatever went wrong, no process stays: torchrun ends those it started when it is told to end
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
 
 
 def in_one(dataset: Dataset, cases: dict[str, Any], out: Path) -> None:
