@@ -19,7 +19,6 @@ from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
 from models.fitting import Fit
 from models.options import ContentShare, SasRecOptions, TrainSection
-from models.ranking import train as ranker_training
 from models.ranking.options import RankerOptions
 from models.retrieval.model import RetrievalModel
 from models.retrieval.train import fit
@@ -144,7 +143,6 @@ def test_interrupted_and_run_again_it_ends_with_the_same_weights(
 ) -> None:
     """Saved every fifth step, it goes on behind the last saved one, and repeats no finished stage."""
     monkeypatch.setattr(fitting, "SAVE_EVERY", 5)
-    monkeypatch.setattr(ranker_training, "SAVE_EVERY", 5)
     for done in STAGES[: STAGES.index(stage)]:
         (tmp_path / f"{done}.npz").write_bytes((folder / f"{done}.npz").read_bytes())
     with pytest.raises(KeyboardInterrupt):

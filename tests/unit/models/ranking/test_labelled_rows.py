@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import checkpoint
+from models import checkpoint, fitting
 from models.ranking import train as training
 from models.ranking.build import MODELS, build
 from models.ranking.embedding import half_squares
@@ -113,7 +113,7 @@ def test_interrupted_and_run_again_it_ends_with_the_same_weights(
     name: str, stage: str, stop_after: int, first_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Saved every fifth step; FNN's factorisation machine goes on too, or is not trained again."""
-    monkeypatch.setattr(training, "SAVE_EVERY", 5)
+    monkeypatch.setattr(fitting, "SAVE_EVERY", 5)
     whole, _ = fit(tmp_path / "whole", model=name, epochs=3)
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "broken", Recorder(stage, stop_after), model=name, epochs=3)
