@@ -72,6 +72,9 @@ def _run_all(
         except subprocess.CalledProcessError as error:
             failed = True
             console.print(f"{row.name}, seed {seed}: `shortlist {error.cmd[3]}` failed; see above", style="red")
+        except ValueError as error:
+            failed = True
+            console.print(f"{row.name}, seed {seed}: {error}", style="red", markup=False)
         else:
             merge_results(entries, table)
     return sections, failed

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import orjson
@@ -216,3 +216,18 @@ def test_a_missing_data_set_and_a_failed_row_stop_no_other_and_end_with_1(
     told = " ".join(capsys.readouterr().out.split())
     assert "ml-100k: none of its rows is run: " in told
     assert "frappe/lr, seed 0: `shortlist train` failed; see above" in told
+
+
+def test_a_row_whose_report_lacks_a_section_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lacks(row: Row, *rest: object) -> NoReturn:
+        raise ValueError(f"{row.name}/report.json: has no section")
+
+    monkeypatch.setattr(command, "run_row", lacks)
+    arguments = ["--data", str(tmp_path), "--work", str(tmp_path / "work"), "--only", "frappe/lr", "frappe/fm"]
+    monkeypatch.setattr("sys.argv", ["accuracy", *arguments, "--seeds", "0"])
+    with pytest.raises(SystemExit, match="1"):
+        command.main()
+    told = " ".join(capsys.readouterr().out.split())
+    assert [f"{name}, seed 0: {name}/report.json: has no section" in told for name in arguments[5:]] == [True, True]
