@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 from torch import nn
@@ -64,6 +64,21 @@ class Trained:
 def train(dataset: Dataset, options: TrainSection, folder: Path, log: RunLog) -> None:
     """Run all stages that are not done. Raises ValueError for data that cannot be trained on, before any of them where
     a model cannot be built from it."""
+    check_has_what_it_asks_for(dataset, options)
+    stages = Stages(dataset, options, folder, log)
+    # what a model needs and the data have not is told now, not after hours of the stage before it
+    build_model(dataset, options, stages.ranker_start_ms)
+    if options.ranker.model != "none":
+        build_ranker(dataset, options)
+    stages.retrieval()
+    if options.ranker.model != "none":
+        stages.ranker()
+    stages.refit(RETRIEVAL_TEST, RETRIEVAL, dataset.splits.test_start_ms)
+    stages.refit(RETRIEVAL_LAST, RETRIEVAL_TEST, dataset.splits.end_ms)
+
+
+def check_has_what_it_asks_for(dataset: Dataset, options: TrainSection) -> None:
+    """Raises ValueError for a ranker that asks for windows or impressions which the data have not."""
     splits = dataset.splits
     if _learns_from_windows(options) and splits.ranker_start_ms == splits.valid_start_ms:
         raise ValueError(
@@ -76,16 +91,6 @@ def train(dataset: Dataset, options: TrainSection, folder: Path, log: RunLog) ->
             f"[train.ranker] {asked} needs logged impressions, and the data have none: name their file in a section "
             f"[impressions] and prepare again, or leave {asked} out"
         )
-    stages = _Stages(dataset, options, folder, log)
-    # what a model needs and the data have not is told now, not after hours of the stage before it
-    build_model(dataset, options, stages.ranker_start_ms)
-    if options.ranker.model != "none":
-        build_ranker(dataset, options)
-    stages.retrieval()
-    if options.ranker.model != "none":
-        stages.ranker()
-    stages.refit(RETRIEVAL_TEST, RETRIEVAL, dataset.splits.test_start_ms)
-    stages.refit(RETRIEVAL_LAST, RETRIEVAL_TEST, dataset.splits.end_ms)
 
 
 def check_processes(options: TrainSection, size: int, num_users: int | None = None) -> None:
@@ -103,7 +108,7 @@ def check_processes(options: TrainSection, size: int, num_users: int | None = No
 
 def load_trained(dataset: Dataset, options: TrainSection, folder: Path, *, for_test: bool) -> Trained:
     """The models for evaluation on the test window, or for serving. Raises CheckpointError when a stage is missing."""
-    stages = _Stages(dataset, options, folder, None)
+    stages = Stages(dataset, options, folder, None)
     until = dataset.splits.test_start_ms if for_test else dataset.splits.end_ms
     retrieval = build_model(dataset, options, until)
     stages.restore(retrieval, RETRIEVAL_TEST if for_test else RETRIEVAL_LAST)
@@ -116,7 +121,7 @@ def load_trained(dataset: Dataset, options: TrainSection, folder: Path, *, for_t
 
 def load_first_retrieval(dataset: Dataset, options: TrainSection, folder: Path) -> RetrievalModel:
     """The retrieval model as its own training left it, before any later data. Raises CheckpointError."""
-    stages = _Stages(dataset, options, folder, None)
+    stages = Stages(dataset, options, folder, None)
     model = build_model(dataset, options, stages.ranker_start_ms)
     stages.restore(model, RETRIEVAL)
     return model.eval()
@@ -142,6 +147,12 @@ def ranker_windows(dataset: Dataset, options: TrainSection) -> list[tuple[int, i
     return [(start, start + length) for start in starts]
 
 
+def retrieval_mode(options: TrainSection) -> Mode:
+    """What retrieval is validated on: a model that is not taught repeats is not asked for them."""
+    retrieval = options.retrieval
+    return "all" if isinstance(retrieval, SasRecOptions | TwoTowerOptions) and retrieval.repeat_weight else "new"
+
+
 def training_key(dataset: Dataset, options: TrainSection) -> str:
     """Names the data and the settings that models were trained with."""
     return _key(dataset, options.model_dump_json())
@@ -156,7 +167,16 @@ def _learns_from_windows(options: TrainSection) -> bool:
     return options.ranker.model != "none" and options.ranker.learn_from == "candidates"
 
 
-class _Stages:
+class RankerLists(NamedTuple):
+    """Candidate lists: what a ranker learns from, and those of the validation window."""
+
+    train: RankerSamples
+    valid: RankerSamples
+
+
+class Stages:
+    """The stages one by one; each is kept in `folder`. log: None where nothing is trained."""
+
     def __init__(self, dataset: Dataset, options: TrainSection, folder: Path, log: RunLog | None) -> None:
         self.dataset, self.options, self.folder = dataset, options, folder
         self._log = log
@@ -179,27 +199,32 @@ class _Stages:
         if self._done(RETRIEVAL):
             return
         window = Window("retrieval validation", start, start + self._window_ms())
-        run = self._fit(RETRIEVAL, start, validate=validator(self.dataset, window, self._mode(), self._length()))
+        validate = validator(self.dataset, window, retrieval_mode(self.options), self._length())
+        run = self._fit(RETRIEVAL, start, validate=validate)
         model = fit(self.dataset, self.options, run, self.log)
         self._finish(RETRIEVAL, checkpoint.weights(model), {})
 
-    def ranker(self) -> None:
+    def ranker(self, lists: RankerLists | None = None) -> None:
+        """lists: what `ranker_lists` gives, where that was made before."""
         if self._done(RANKER):
             return
         if self.options.ranker.learn_from == "interactions":
             self._ranker_of_interactions()
             return
-        splits, ranker = self.dataset.splits, self.options.ranker
-        positions = fit_positions(self.dataset, splits.valid_start_ms) if ranker.propensity == "position" else None
-        windows = ranker_windows(self.dataset, self.options)
-        train_samples = self._samples(windows, "ranker samples", ranker.negatives, positions, ranker.impressions)
-        validation = [(splits.valid_start_ms, splits.test_start_ms)]
-        valid_samples = self._samples(validation, "validation samples", 0, positions)
+        train_samples, valid_samples = lists or self.ranker_lists()
         fitted = fit_ranker(
             self.dataset, train_samples, valid_samples, self.options, self.log, self._checkpoint(RANKER), self.key
         )
         figures = {"ndcg@10": fitted.validation, "retrieval_ndcg@10": fitted.validation_retrieval}
         self._finish(RANKER, checkpoint.weights(fitted.model), figures)
+
+    def ranker_lists(self) -> RankerLists:
+        splits, ranker = self.dataset.splits, self.options.ranker
+        positions = fit_positions(self.dataset, splits.valid_start_ms) if ranker.propensity == "position" else None
+        windows = ranker_windows(self.dataset, self.options)
+        train_samples = self._samples(windows, "ranker samples", ranker.negatives, positions, ranker.impressions)
+        validation = [(splits.valid_start_ms, splits.test_start_ms)]
+        return RankerLists(train_samples, self._samples(validation, "validation samples", 0, positions))
 
     def _ranker_of_interactions(self) -> None:
         until_ms, validation = self.dataset.splits.valid_start_ms, Window.validation(self.dataset)
@@ -265,11 +290,6 @@ class _Stages:
 
     def _stage_key(self, stage: str) -> str:
         return self.key if stage == RANKER else self._retrieval_key
-
-    def _mode(self) -> Mode:
-        """What retrieval is validated on: a model that is not taught repeats is not asked for them."""
-        retrieval = self.options.retrieval
-        return "all" if isinstance(retrieval, SasRecOptions | TwoTowerOptions) and retrieval.repeat_weight else "new"
 
     def _length(self) -> int:
         return self.options.retrieval.history_length

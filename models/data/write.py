@@ -68,8 +68,8 @@ def write_dataset(
 
 
 def input_key(config: Config, archived: Sequence[Path] = ()) -> str:
-    """SHA-256 of the configuration (paths and [train] aside) and of the content of every source and archive file."""
-    settings = config.model_dump(mode="json", exclude={"train"})
+    """SHA-256 of the configuration (less paths, [train], [tune]) and of the content of every source and archive file."""
+    settings = config.model_dump(mode="json", exclude={"train", "tune"})
     digest = hashlib.sha256(f"{FORMAT_VERSION} {PREPARE_VERSION}".encode())
     for section in (getattr(config, name) for name in SOURCES):
         digest.update(b"section")
@@ -108,13 +108,13 @@ def replace_folder(new: Path, target: Path) -> None:
 
 
 @contextmanager
-def exclusive(lock: Path) -> Iterator[None]:
+def exclusive(lock: Path, command: str = "prepare") -> Iterator[None]:
     """Hold a lock file. Raises DataError if another process holds it; the system frees it when that process ends."""
     with lock.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise DataError(f"{lock.parent}: another `shortlist prepare` is running there; wait for it") from error
+            raise DataError(f"{lock.parent}: another `shortlist {command}` is running there; wait for it") from error
         yield
 
 
