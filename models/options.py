@@ -33,6 +33,11 @@ class SasRecOptions(GradientOptions):
     model: Literal["sasrec"] = "sasrec"
     layers: int = Field(default=2, ge=1, le=12, description="Transformer layers of the user tower")
     heads: int = Field(default=2, ge=1, le=16, description="attention heads; dim is a multiple of it")
+    feed_units: Units | None = Field(
+        default=None,
+        exclude_if=lambda units: units is None,  # what was trained before there was a choice keeps its key
+        description="hidden units of each layer's feed-forward; twice dim if not given",
+    )
     dropout: float = Field(default=0.2, ge=0, lt=1)
     id_dropout: float = Field(
         default=0.1, ge=0, lt=1, description="share of item ids hidden, so that features carry new items"

@@ -30,6 +30,7 @@ class SasRecConfig(NamedTuple):
     history_length: int = 100
     dropout: float = 0.2
     id_dropout: float = 0.1
+    feed_units: int | None = None
 
 
 class ItemInputs(NamedTuple):
@@ -99,7 +100,7 @@ class Block(nn.Module):
         super().__init__()
         self.norm_attention, self.norm_feed = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
         self.attention = Attention(config)
-        self.feed = FeedForward(config.dim, 2 * config.dim, config.dropout)
+        self.feed = FeedForward(config.dim, config.feed_units or 2 * config.dim, config.dropout)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, queries: Tensor, content: Tensor, kinds: Tensor) -> Tensor:
