@@ -4,9 +4,11 @@ the same gradients, and 0 where the student agrees.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,6 +30,13 @@ class Soft:
         else:
             soft = soft_lists(logits, teacher, row_list, self.temperature)
         return (1.0 - self.weight) * hard + self.weight * soft
+
+
+class Taught(NamedTuple):
+    """What a teacher says of the rows that a ranker learns from.  logits: float32 [n], of all rows."""
+
+    soft: Soft
+    logits: NDArray[np.float32]
 
 
 def soft_rows(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
