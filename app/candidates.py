@@ -43,7 +43,7 @@ def popular_candidates(call: Call) -> Candidates:
     The score of the n-th is 1 / n.
     """
     popular, k = call.engine.bundle.popular, call.request.k
-    items: NDArray[np.int64] = popular[call.allowed[popular]][:k]
+    items: NDArray[np.int64] = popular[call.allowed[popular]][:k].astype(np.int64)
     if len(items) < k:
         rest = call.allowed.copy()
         rest[popular] = False

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from app.filters import MaskCache
 from models.contract.bundle import Bundle, BundleError, open_bundle
-from models.contract.columns import BytesColumn
 from models.contract.features import ItemTables, UserFeatures
 from models.contract.history import History
-from models.contract.items import ItemTable
+from models.contract.tables import RowTable
 from models.contract.user_inputs import reads_features, user_inputs
 
 FEW = 4_096  # items a filter may leave for an exact search over them; also the most that is fetched to be filtered
@@ -23,13 +22,14 @@ FEW = 4_096  # items a filter may leave for an exact search over them; also the 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The ranker's graphs, the names of what its user graph takes, and its row of every item, float32 [N, h]."""
+    """The ranker's graphs, the names of what its user graph takes, and its row of every item, [N, h]: of the type
+    that the head takes."""
 
     user: onnxruntime.InferenceSession
     head: onnxruntime.InferenceSession
     user_inputs: frozenset[str]
     history_length: int
-    item_part: NDArray[np.float32]
+    item_part: NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,35 +140,36 @@ def _ranking(bundle: Bundle) -> Ranking | None:
 
 def _plain(bundle: Bundle) -> Bundle:
     """The same memory under plain arrays: np.memmap costs microseconds at every indexing."""
-    names = ("item_vectors", "neighbours", "neighbours_similarity", "popular", "item_part")
+    names = ("neighbours", "neighbours_similarity", "popular", "item_part")
     arrays = {name: getattr(bundle, name) for name in names}
     plain: dict[str, Any] = {name: array.view(np.ndarray) for name, array in arrays.items() if array is not None}
-    items = bundle.items
-    plain["items"] = ItemTable(
-        hashes=items.hashes.view(np.ndarray),
-        ids=_plain_column(items.ids),
-        fields={name: _plain_column(column) for name, column in items.fields.items()},
-        filters={name: (codes.view(np.ndarray), values) for name, (codes, values) in items.filters.items()},
-    )
+    plain |= {"items": bundle.items.unmapped(), "item_vectors": bundle.item_vectors.unmapped()}
     plain["tables"] = {name: table.view(np.ndarray) for name, table in bundle.tables.items()}
     return replace(bundle, **plain)
 
 
-def _plain_column(column: BytesColumn) -> BytesColumn:
-    return BytesColumn(column.data.view(np.ndarray), column.offsets.view(np.ndarray))
-
-
 def _index(bundle: Bundle) -> Any:
     try:
-        index = faiss.read_index(str(bundle.index))
+        info, vectors = bundle.manifest.index, bundle.item_vectors
+        index = _index_of_codes(vectors) if info.from_vectors else faiss.read_index(str(bundle.index))
         space = faiss.ParameterSpace()
-        for name, value in bundle.manifest.index.parameters.items():
+        for name, value in info.parameters.items():
             space.set_index_parameter(index, name, value)
     except RuntimeError as error:
         raise BundleError(bundle.index.name, "FAISS cannot read it; export the bundle again") from error
     if (index.ntotal, index.d) != bundle.item_vectors.shape:
         shape = list(bundle.item_vectors.shape)
         raise BundleError(bundle.index.name, f"holds [{index.ntotal}, {index.d}] instead of {shape}; export again")
+    return index
+
+
+def _index_of_codes(item_vectors: RowTable) -> Any:
+    """An SQ8 index with the item vectors' own codes: a search gives exactly the products with those rows."""
+    ranges, unsigned = item_vectors.sq8()
+    index: Any = faiss.index_factory(item_vectors.shape[1], "SQ8", faiss.METRIC_INNER_PRODUCT)
+    faiss.copy_array_to_vector(ranges, index.sq.trained)
+    index.is_trained = True
+    index.add_sa_codes(unsigned)
     return index
 
 

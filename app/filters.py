@@ -19,11 +19,11 @@ Mask = NDArray[np.bool_]
 class Column:
     """One filterable column of N items.
 
-    codes: int32 [N], -1 missing.  num_values: how many codes there are.  found: codes by kind and value; a value's own
-    object is the key, so an entry takes some 70 bytes: 13 MB for 200,000 values.
+    codes: signed integers [N], -1 missing.  num_values: how many codes there are.  found: codes by kind and value; a
+    value's own object is the key, so an entry takes some 70 bytes: 13 MB for 200,000 values.
     """
 
-    codes: NDArray[np.int32]
+    codes: NDArray[Any]
     num_values: int
     found: dict[str, dict[Any, list[int] | int]]
 
@@ -32,14 +32,15 @@ class Column:
         chosen = np.zeros(self.num_values + 1, np.bool_)  # code -1 is the last one
         for value in wanted:
             chosen[self.found[_kind(value)].get(value, [])] = True
-        return chosen[self.codes]
+        found: Mask = chosen[self.codes]
+        return found
 
 
 Columns = dict[str, Column]
 
 
-def index_columns(stored: dict[str, tuple[NDArray[np.int32], list[Any]]]) -> Columns:
-    """stored: codes int32 [N] and values by column name, as in the bundle. Done once, as a bundle is opened."""
+def index_columns(stored: dict[str, tuple[NDArray[Any], list[Any]]]) -> Columns:
+    """stored: codes [N] and values by column name, as in the bundle. Done once, as a bundle is opened."""
     return {name: Column(codes, len(values), _index(values)) for name, (codes, values) in stored.items()}
 
 
@@ -88,7 +89,7 @@ def allowed_items(num_items: int, mask: Mask | None, removed: Sequence[NDArray[n
 class MaskCache:
     """The masks of recently used filters, bounded in bytes; used by the compute thread alone."""
 
-    def __init__(self, stored: dict[str, tuple[NDArray[np.int32], list[Any]]], max_bytes: int) -> None:
+    def __init__(self, stored: dict[str, tuple[NDArray[Any], list[Any]]], max_bytes: int) -> None:
         """stored: as for index_columns."""
         self._columns = index_columns(stored)
         self._max_bytes = max_bytes

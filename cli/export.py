@@ -1,7 +1,7 @@
 """`shortlist export`: from the trained models to a verified bundle, and the pointer to it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from models.contract.manifest import Manifest
     from models.data.dataset import Dataset
 
+Profile = Literal["default", "edge"]  # as in models.contract.manifest, which is loaded when it is needed
 FLOW_USERS = 200  # whose lists are compared before a bundle is published
 
 
@@ -21,15 +22,19 @@ def export(
         help="Move all times by whole days so that the data ends within the last day: for old data, whose users would "
         "look long gone. Data with archived events keeps the shift that those events were taken at.",
     ),
+    profile: Annotated[
+        Profile, typer.Option(help="edge: the smallest bundle within 1 % of NDCG@10, for small servers and devices.")
+    ] = "default",
     activate: bool = typer.Option(True, help="Make the bundle the active one; a running service follows."),
 ) -> None:
     """Export the trained models as int8 graphs and an index; refused unless every gate holds.
 
-    Example: shortlist export --data-dir .shortlist
+    Example: shortlist export --data-dir .shortlist --profile edge
     """
     from cli.parity import ParityError
     from cli.train import require_log
     from export.gates import GateError
+    from export.sizes import bundle_size
     from models.checkpoint import CheckpointError
     from models.contract.manifest import BundleError
     from models.data.dataset import load_dataset
@@ -38,15 +43,25 @@ def export(
     with reported(DataError, CheckpointError, BundleError, GateError, ParityError, ValueError):
         require_log(data_dir)
         dataset = load_dataset(data_dir / "prepared")
-        path = export_bundle(dataset, data_dir, data_dir / "bundles", for_test=False, shift_to_now=shift_to_now)
+        path = export_bundle(
+            dataset, data_dir, data_dir / "bundles", for_test=False, shift_to_now=shift_to_now, profile=profile
+        )
         if activate:
             activate_bundle(path)
+    for part, size in bundle_size(path).items():
+        typer.echo(f"{size / 1e6:8.2f} MB  {part}")
     typer.echo(f"{path}{' is active' if activate else ''}")
     typer.echo("Next: shortlist load, then shortlist serve")
 
 
 def export_bundle(
-    dataset: "Dataset", data_dir: Path, bundles_dir: Path, *, for_test: bool, shift_to_now: bool = False
+    dataset: "Dataset",
+    data_dir: Path,
+    bundles_dir: Path,
+    *,
+    for_test: bool,
+    shift_to_now: bool = False,
+    profile: Profile = "default",
 ) -> Path:
     """Write a bundle of the models before the test window, or of the last ones. Raises GateError, CheckpointError."""
     import time
@@ -54,6 +69,7 @@ def export_bundle(
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from cli.compress_report import compression_card
     from cli.evaluate import manifest_metrics
     from cli.train import read_options
     from export.run import STEPS, build_content
@@ -72,7 +88,9 @@ def export_bundle(
             code_version=version("shortlist"),
             clock_shift_ms=shift,
             metrics={} if for_test else manifest_metrics(data_dir, trained.key),
+            compression=None if for_test else compression_card(data_dir, trained.key),
             active=None if for_test else active_manifest(bundles_dir),
+            profile=profile,
             on_step=lambda step: progress.update(task, description=step, completed=STEPS.index(step)),
         )
         progress.update(task, description="exported", completed=len(STEPS))

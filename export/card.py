@@ -1,17 +1,25 @@
 """The model card: what the models were trained on, how good they are, what quantization cost. For people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from models.contract import bundle as layout
 from models.contract.manifest import Gate
 
 if TYPE_CHECKING:
     from export.write import BundleContent
 
 
-def model_card(content: "BundleContent") -> str:
-    """Markdown, from the same figures as the manifest."""
+class CompressionCard(NamedTuple):
+    """What `shortlist compress-report` found for these models.  text: markdown.  picture: PNG."""
+
+    text: str
+    picture: bytes
+
+
+def model_card(content: "BundleContent", sizes: Mapping[str, int]) -> str:
+    """Markdown, from the same figures as the manifest.  sizes: bytes by part of the bundle."""
     schema = content.schema
     until = datetime.fromtimestamp(content.as_of_ms / 1000, UTC)
     features = [
@@ -35,13 +43,35 @@ def model_card(content: "BundleContent") -> str:
         "## How good",
         *(f"### {group}\n\n{_figures(values)}" for group, values in content.metrics.items()),
         "## What was shipped",
-        _table(["graph", "precision", "why"], [[path, g.precision, g.why] for path, g in content.graphs.items()]),
+        f"Profile: {content.profile}.",
+        _table(
+            ["graph", "precision", "compression", "why"],
+            [[path, g.precision, "; ".join(g.compression) or "none", g.why] for path, g in content.graphs.items()],
+        ),
+        _table(["table", "precision", "why"], [[path, t.precision, t.why] for path, t in content.tables.items()])
+        if content.tables
+        else "",
         f"Index: `{content.index.kind}` {content.index.parameters or ''} "
         f"with recall@200 {content.index.recall:.4f} against the exact search.",
+        "## Size",
+        size_table(sizes),
+        *_compression(content.compression),
         "## Gates",
         gate_table(content.gates),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _compression(found: CompressionCard | None) -> list[str]:
+    if found is None:
+        return []
+    return ["## Compression", f"![what each variant costs and gives]({layout.COMPRESSION_PICTURE})", found.text.strip()]
+
+
+def size_table(sizes: Mapping[str, int]) -> str:
+    """Markdown table of bytes by part, and their sum."""
+    rows = [[part, f"{size / 1e6:.2f}"] for part, size in sizes.items()]
+    return _table(["part", "MB"], [*rows, ["together", f"{sum(sizes.values()) / 1e6:.2f}"]])
 
 
 def gate_table(gates: Sequence[Gate]) -> str:

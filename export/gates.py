@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from export.card import gate_table
 from models.contract.manifest import Gate
@@ -11,6 +12,14 @@ MAX_NDCG_LOSS = 0.005
 MIN_OVERLAP = 0.90
 RECALL_SMALL, SMALL = 0.99, 100_000
 RECALL_LARGE, LARGE = 0.96, 1_000_000
+
+
+class Lost(NamedTuple):
+    """Lists of the same requests before and after.  overlap: mean share of the top 10 before that stays."""
+
+    ndcg_before: float
+    ndcg_after: float
+    overlap: float
 
 
 class GateError(Exception):
@@ -50,10 +59,15 @@ def batch_gate(graph: str, rows_changed: int) -> Gate:
 
 def int8_gates(graph: str, ndcg_fp32: float, ndcg_int8: float, overlap: float) -> list[Gate]:
     """What int8 costs: relative loss of NDCG@10, and the mean share of the fp32 top 10 that stays."""
-    loss = (ndcg_fp32 - ndcg_int8) / ndcg_fp32 if ndcg_fp32 > 0 else 0.0
+    return loss_gates("int8", graph, Lost(ndcg_fp32, ndcg_int8, overlap), MAX_NDCG_LOSS, MIN_OVERLAP)
+
+
+def loss_gates(form: str, part: str, lost: Lost, max_loss: float, min_overlap: float) -> list[Gate]:
+    """What a smaller form of a part costs.  max_loss: relative, of NDCG@10."""
+    loss = (lost.ndcg_before - lost.ndcg_after) / lost.ndcg_before if lost.ndcg_before > 0 else 0.0
     return [
-        at_most(f"int8 ndcg@10 loss {graph}", loss, MAX_NDCG_LOSS),
-        at_least(f"int8 top-10 overlap {graph}", overlap, MIN_OVERLAP),
+        at_most(f"{form} ndcg@10 loss {part}", loss, max_loss),
+        at_least(f"{form} top-10 overlap {part}", lost.overlap, min_overlap),
     ]
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from export.gates import recall_limit
 from models.contract.manifest import IndexInfo
+from models.contract.tables import Rows, RowTable
 
 RECALL_AT = 200
 MIN_PQ_ITEMS = 5_000  # below, nothing beats the flat scan, and 16 centroids a code lack training points
@@ -39,48 +40,67 @@ class Measured:
     candidate: Candidate
     recall: float
     search_us: float
+    size: int = 0  # bytes that it adds to the bundle
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltIndex:
-    """data: from faiss.serialize_index, parameters set.  tried: all that was measured, the chosen one included."""
+    """data: from faiss.serialize_index, parameters set; None for an index of the item vectors' codes.
 
-    data: bytes
+    tried: all that was measured, the chosen one included.
+    """
+
+    data: bytes | None
     info: IndexInfo
     tried: list[Measured]
 
 
 def build_index(
-    item_vectors: NDArray[np.float32],
+    item_vectors: Rows,
     user_vectors: NDArray[np.float32],
     candidates: Sequence[Candidate] | None = None,
     k: int = RECALL_AT,
+    *,
+    smallest: bool = False,
 ) -> BuiltIndex:
     """The fastest candidate whose recall@k meets the limit for this catalogue; where none does, the one with the
     highest recall, and the gate then fails the export.
 
-    item_vectors: float32 [N, d].  user_vectors: float32 [Q, d], of real users.  An index of one kind repeats exactly;
-    which kind wins depends on measured times, so one later in the list has to be clearly faster.
+    item_vectors: N rows of d numbers, as the bundle stores them.  user_vectors: float32 [Q, d], of real users.
+    smallest: the smallest one in place of the fastest.  An index of one kind repeats exactly; which kind is fastest
+    depends on measured times, so one later in the list has to be clearly faster.
     """
     num_items, dim = item_vectors.shape
-    vectors, users = (np.ascontiguousarray(array, np.float32) for array in (item_vectors, user_vectors))
+    vectors, users = (np.ascontiguousarray(array, np.float32) for array in (item_vectors[:], user_vectors))
+    codes = item_vectors if isinstance(item_vectors, RowTable) and item_vectors.scales is not None else None
+    if candidates is None:
+        candidates = small_candidates(num_items) if smallest else default_candidates(num_items, dim)
     k = min(k, num_items)
     worst_wanted = exact_worst(vectors, users, k)
     tried: list[Measured] = []
     built: dict[str, Any] = {}
     with one_thread():
-        for candidate in candidates if candidates is not None else default_candidates(num_items, dim):
+        for candidate in candidates:
+            shared = codes if candidate.kind == "SQ8" else None  # the bundle has those codes already
             if candidate.kind not in built:
-                built[candidate.kind] = _train(candidate.kind, vectors)
+                built[candidate.kind] = _train(candidate.kind, vectors) if shared is None else index_of_codes(shared)
             index = built[candidate.kind]
             _set(index, candidate)
             recall = _recall(index, vectors, users, worst_wanted, k)
-            tried.append(Measured(candidate, recall, _search_us(index, users, k)))
-        best = _pick(tried, recall_limit(num_items))
+            size = len(faiss.serialize_index(index)) if shared is None else 0
+            tried.append(Measured(candidate, recall, _search_us(index, users, k), size))
+        limit = recall_limit(num_items)
+        best = _pick(_smallest(tried, limit) if smallest else tried, limit)
         chosen = built[best.candidate.kind]
         _set(chosen, best.candidate)
-    info = IndexInfo(kind=best.candidate.kind, parameters=dict(best.candidate.parameters), recall=best.recall)
-    return BuiltIndex(faiss.serialize_index(chosen).tobytes(), info, tried)
+    from_vectors = codes is not None and best.candidate.kind == "SQ8"
+    info = IndexInfo(
+        kind=best.candidate.kind,
+        parameters=dict(best.candidate.parameters),
+        from_vectors=from_vectors,
+        recall=best.recall,
+    )
+    return BuiltIndex(None if from_vectors else faiss.serialize_index(chosen).tobytes(), info, tried)
 
 
 def default_candidates(num_items: int, dim: int) -> list[Candidate]:
@@ -99,6 +119,13 @@ def default_candidates(num_items: int, dim: int) -> list[Candidate]:
         probes = [2**power for power in range(4, int(np.log2(lists)))]
         found += [Candidate(f"IVF{lists},SQ8", (("nprobe", probe),)) for probe in probes]
     return found
+
+
+def small_candidates(num_items: int) -> list[Candidate]:
+    """A byte a number where that finds enough; with lists where a scan of all would take too long."""
+    if num_items < FLAT_LIMIT:
+        return [Candidate("SQ8"), Candidate("SQfp16"), Candidate("Flat")]
+    return [candidate for candidate in default_candidates(num_items, 1) if candidate.kind.startswith("IVF")]
 
 
 def exact_worst(
@@ -129,6 +156,23 @@ def _train(kind: str, vectors: NDArray[np.float32]) -> Any:
     index.train(vectors)
     index.add(vectors)
     return index
+
+
+def index_of_codes(codes: RowTable) -> Any:
+    """An SQ8 index over int8 rows: a search gives exactly their products. The service makes the same one."""
+    ranges, unsigned = codes.sq8()
+    index: Any = faiss.index_factory(codes.shape[1], "SQ8", faiss.METRIC_INNER_PRODUCT)
+    faiss.copy_array_to_vector(ranges, index.sq.trained)
+    index.is_trained = True
+    index.add_sa_codes(unsigned)
+    return index
+
+
+def _smallest(tried: Sequence[Measured], limit: float) -> list[Measured]:
+    """Those that meet the limit and are about as small as the smallest of them; all where none does."""
+    good = [measured for measured in tried if measured.recall >= limit]
+    least = min((measured.size for measured in good), default=0)
+    return [measured for measured in good if measured.size <= 1.1 * least] or list(tried)
 
 
 def _set(index: Any, candidate: Candidate) -> None:

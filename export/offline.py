@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from export.graphs import Feed, open_session, run
-from export.index import one_thread
+from export.index import index_of_codes, one_thread
 from models.contract.bundle import Bundle
 from models.contract.candidates import Candidates
 from models.contract.features import ItemTables
@@ -128,8 +128,11 @@ def open_models(dataset: Dataset, bundle: Bundle) -> BundleModels:
     if bundle.manifest.data_fingerprint != dataset.fingerprint:
         raise ValueError(f"bundle {bundle.version} was made from other data than {dataset.folder}; export again")
     tower = open_session(bundle.user_tower.read_bytes())
-    index = faiss.deserialize_index(np.frombuffer(bundle.index.read_bytes(), np.uint8))
-    item_vectors = np.array(bundle.item_vectors)
+    if bundle.manifest.index.from_vectors:
+        index = index_of_codes(bundle.item_vectors)
+    else:
+        index = faiss.deserialize_index(np.frombuffer(bundle.index.read_bytes(), np.uint8))
+    item_vectors = np.array(bundle.item_vectors[:])
     retrieval = Retrieval(
         tower=lambda inputs: run(tower, inputs),
         history_length=bundle.manifest.retrieval.history_length,

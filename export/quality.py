@@ -1,18 +1,18 @@
 """Real requests of the validation window: to calibrate int8 with, and to measure what it costs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from export.gates import int8_gates
+from export.gates import Lost
 from export.graphs import Feed, open_session, run
 from export.measure import mean_overlap
 from models import metrics
 from models.contract.candidates import Candidates
-from models.contract.manifest import Gate
 from models.contract.schema import Schema
 from models.contract.user_inputs import user_inputs
 from models.data.dataset import Dataset
@@ -68,17 +68,33 @@ def requests(dataset: Dataset, retrieval: Retrieval) -> Requests:
     )
 
 
-def tower_gates(asked: Requests, fp32: bytes, int8: bytes) -> list[Gate]:
-    """int8 against fp32: the exact top 10 of the whole catalogue by each graph's user vectors."""
-    before, after = (_nearest_lists(asked, open_session(graph)) for graph in (fp32, int8))
-    return _compare("user_tower", asked, before, after, range(len(asked.users)))
+def tower_loss(asked: Requests, fp32: bytes, smaller: bytes) -> Lost:
+    """By the exact top 10 of the whole catalogue for each graph's user vectors."""
+    before, after = (_tower_lists(asked, open_session(graph)) for graph in (fp32, smaller))
+    return compare(asked, before, after, range(len(asked.users)))
 
 
-def _nearest_lists(asked: Requests, session: ort.InferenceSession) -> NDArray[np.int64]:
-    items = asked.retrieval.item_vectors
-    allowed = np.ones(len(items), np.bool_)
-    vectors = [run(session, feed)[0] for feed in asked.tower_feeds()]
-    return _padded([exact_nearest(items, vector, allowed, K) for vector in vectors])
+def vectors_loss(asked: Requests, smaller: NDArray[np.float32]) -> Lost:
+    """By the exact top 10 of the whole catalogue with each table of item vectors, float32 [N, d]."""
+    before, after = (_nearest_lists(table, asked.vectors) for table in (asked.retrieval.item_vectors, smaller))
+    return compare(asked, before, after, range(len(asked.users)))
+
+
+def _tower_lists(asked: Requests, session: ort.InferenceSession) -> NDArray[np.int64]:
+    return _nearest_lists(asked.retrieval.item_vectors, [run(session, feed)[0] for feed in asked.tower_feeds()])
+
+
+def _nearest_lists(item_vectors: NDArray[np.float32], users: Iterable[NDArray[np.float32]]) -> NDArray[np.int64]:
+    allowed = np.ones(len(item_vectors), np.bool_)
+    return padded([exact_nearest(item_vectors, user, allowed, K) for user in users])
+
+
+class RankingParts(NamedTuple):
+    """user, head: ONNX.  item_part: [N, h], of the type that the head takes."""
+
+    user: bytes
+    head: bytes
+    item_part: NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +107,8 @@ class RankedRequests:
     users: list[Feed]
     cross: list[NDArray[np.float32]]
 
-    def head_feeds(self, user_rows: Sequence[NDArray[np.float32]], item_part: NDArray[np.float32]) -> list[Feed]:
-        """user_rows: float32 [1, u] of each request.  item_part: float32 [N, h]."""
+    def head_feeds(self, user_rows: Sequence[NDArray[np.float32]], item_part: NDArray[Any]) -> list[Feed]:
+        """user_rows: float32 [1, u] of each request.  item_part: [N, h], of the type that the head takes."""
         return [
             {
                 "user": user,
@@ -121,16 +137,10 @@ def ranked_requests(
     return result
 
 
-def ranking_gates(
-    name: str,
-    ranked: RankedRequests,
-    fp32: tuple[bytes, bytes],
-    int8: tuple[bytes, bytes],
-    item_part: NDArray[np.float32],
-) -> list[Gate]:
-    """int8 against fp32: the top 10 of the candidates, by the pair (user graph, head) of each precision."""
-    before, after = (_ranked_lists(ranked, graphs, item_part) for graphs in (fp32, int8))
-    return _compare(name, ranked.asked, before, after, ranked.owners)
+def ranking_loss(ranked: RankedRequests, before: RankingParts, after: RankingParts) -> Lost:
+    """By the top 10 of the same candidates."""
+    lists = [ranked_lists(ranked, parts) for parts in (before, after)]
+    return compare(ranked.asked, lists[0], lists[1], ranked.owners)
 
 
 def user_rows(ranked: RankedRequests, graph: bytes) -> list[NDArray[np.float32]]:
@@ -138,33 +148,28 @@ def user_rows(ranked: RankedRequests, graph: bytes) -> list[NDArray[np.float32]]
     return [run(session, feed) for feed in ranked.users]
 
 
-def _ranked_lists(
-    ranked: RankedRequests, graphs: tuple[bytes, bytes], item_part: NDArray[np.float32]
-) -> NDArray[np.int64]:
-    user_graph, head = graphs
-    session = open_session(head)
-    feeds = ranked.head_feeds(user_rows(ranked, user_graph), item_part)
+def ranked_lists(ranked: RankedRequests, parts: RankingParts) -> NDArray[np.int64]:
+    """The best K candidates of each request, int64 [2 Q, K]."""
+    session = open_session(parts.head)
+    feeds = ranked.head_feeds(user_rows(ranked, parts.user), parts.item_part)
     orders = [np.argsort(-run(session, feed), kind="stable")[:K] for feed in feeds]
-    return _padded([found.items[order] for found, order in zip(ranked.found, orders, strict=True)])
+    return padded([found.items[order] for found, order in zip(ranked.found, orders, strict=True)])
 
 
-def _padded(lists: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+def padded(lists: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """int64 [Q, K], -1 past the end of a list."""
     padded = np.full((len(lists), K), -1, np.int64)
     for row, items in enumerate(lists):
         padded[row, : len(items)] = items
     return padded
 
 
-def _compare(
-    name: str,
-    asked: Requests,
-    fp32: NDArray[np.int64],
-    int8: NDArray[np.int64],
-    owners: Sequence[int],
-) -> list[Gate]:
+def compare(asked: Requests, before: NDArray[np.int64], after: NDArray[np.int64], owners: Sequence[int]) -> Lost:
     """owners: of each list, the position of its user in `asked`."""
     targets = [asked.targets[owner] for owner in owners]
     offsets = np.cumsum([0, *(len(items) for items in targets)]).astype(np.int64)
     counts, items = np.diff(offsets), np.concatenate(targets)
-    ndcg = [float(metrics.ndcg(metrics.find_hits(lists, offsets, items), counts, K).mean()) for lists in (fp32, int8)]
-    return int8_gates(name, ndcg[0], ndcg[1], mean_overlap(fp32, int8))
+    ndcg = [
+        float(metrics.ndcg(metrics.find_hits(lists, offsets, items), counts, K).mean()) for lists in (before, after)
+    ]
+    return Lost(ndcg[0], ndcg[1], mean_overlap(before, after))

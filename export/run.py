@@ -1,15 +1,19 @@
 """From trained models to the content of a bundle: graphs, int8, index, tables, and the gates they passed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from export.card import CompressionCard
 from export.gates import check, not_worse_gate, recall_gate
 from export.graphs import describe
 from export.index import build_index
+from export.profile import PROFILES
 from export.quality import requests
-from export.ship import ship_ranker, ship_tower
+from export.served import Served, in_all_gates, ship_neighbours, with_tower
+from export.ship import ship_ranker, ship_tower, ship_vectors
 from export.write import BundleContent
 from models.contract import bundle as layout
-from models.contract.manifest import Gate, Manifest, RetrievalInfo
+from models.contract.manifest import Gate, GraphInfo, Manifest, Profile, RetrievalInfo, TableInfo
 from models.data.dataset import Dataset
 from models.retrieval.snapshot import snapshot
 from models.train import Trained
@@ -18,7 +22,7 @@ NOT_WORSE_MARGIN = 0.02
 MAIN_METRICS = ("all ndcg@10", "new ndcg@10")  # of the group "test", retrieval and ranking together
 
 OnStep = Callable[[str], None]
-STEPS = ("tables", "user tower", "ranker", "index", "gates")
+STEPS = ("tables", "user tower", "ranker", "neighbours", "index", "gates")
 
 
 def build_content(
@@ -28,28 +32,43 @@ def build_content(
     code_version: str,
     clock_shift_ms: int = 0,
     metrics: dict[str, dict[str, float]] | None = None,
+    compression: CompressionCard | None = None,
     active: Manifest | None = None,
+    profile: Profile = "default",
     on_step: OnStep = lambda step: None,
 ) -> BundleContent:
     """Everything that goes into the bundle. Raises GateError when a gate fails.
 
-    metrics: figures of the evaluation, for the manifest and the card.  active: the bundle in service, which must not
-    be better on the same test window by more than NOT_WORSE_MARGIN.
+    profile: what the bundle is made for, see export/profile.py.  metrics: figures of the evaluation, for the manifest
+    and the card.  active: the bundle in service, which must not be better on the same test window by more than
+    NOT_WORSE_MARGIN.
     """
+    wanted = PROFILES[profile]
     on_step("tables")
     retrieval = snapshot(dataset, trained.retrieval, trained.until_ms)
     asked = requests(dataset, retrieval)
+    vectors = ship_vectors(asked, wanted)
     on_step("user tower")
-    tower = ship_tower(trained.retrieval, asked)
+    tower = ship_tower(trained.retrieval, asked, wanted)
     on_step("ranker")
-    ranker = ship_ranker(dataset, trained, trained.ranker, asked) if trained.ranker is not None else None
+    ranker = ship_ranker(dataset, trained, trained.ranker, asked, wanted) if trained.ranker is not None else None
+    on_step("neighbours")
+    info = ranker.content.info if ranker else None
+    exported = replace(with_tower(retrieval, tower.graph), item_vectors=vectors.form[:])
+    served = Served(exported, ranker.parts if ranker else None, info)
+    neighbours = ship_neighbours(dataset, asked, served, wanted)
+    form, tables = neighbours.form
     on_step("index")
-    index = build_index(retrieval.item_vectors, asked.vectors)
+    index = build_index(vectors.form, asked.vectors, smallest=wanted.smallest_index)
     on_step("gates")
+    plain = Served(retrieval, ranker.plain if ranker else None, info)
     gates = [
+        *vectors.gates,
         *tower.gates,
         *(ranker.gates if ranker else []),
+        *neighbours.gates,
         recall_gate(index.info.recall, dataset.num_items),
+        *in_all_gates(dataset, asked, plain, served.with_tables(tables), wanted),
         *_not_worse(metrics or {}, active),
     ]
     check(gates)
@@ -62,25 +81,41 @@ def build_content(
         schema=dataset.schema,
         retrieval=RetrievalInfo(
             model=trained.options.retrieval.model,
-            dim=retrieval.item_vectors.shape[1],
+            dim=vectors.form.shape[1],
             history_length=retrieval.history_length,
             tensors=describe([tower.graph]),
         ),
         ranking=ranker.content if ranker else None,
         index=index.info,
-        graphs={layout.USER_TOWER: tower.info, **(ranker.graphs if ranker else {})},
+        graphs=_compressed(trained, {layout.USER_TOWER: tower.info, **(ranker.graphs if ranker else {})}),
+        profile=profile,
+        tables={
+            layout.ITEM_VECTORS: TableInfo(precision=vectors.form.precision, why=vectors.why),
+            layout.NEIGHBOURS_SIMILARITY: TableInfo(precision=form.precision, why=neighbours.why),
+            **({layout.ITEM_PART: ranker.table} if ranker else {}),
+        },
         gates=gates,
         items_folder=dataset.folder / "items",
-        item_vectors=retrieval.item_vectors,
-        neighbours=retrieval.tables.neighbours,
-        neighbours_similarity=retrieval.tables.similarity,
+        item_vectors=vectors.form,
+        neighbours=tables.neighbours,
+        neighbours_similarity=tables.similarity,
         popular=retrieval.popular,
         user_tower=tower.graph,
         faiss_index=index.data,
-        item_tables={"affinity": retrieval.tables.affinity},
+        item_tables={"affinity": tables.affinity},
         metrics=metrics or {},
+        compression=compression,
         notes=_notes(dataset, trained),
     )
+
+
+def _compressed(trained: Trained, graphs: dict[str, GraphInfo]) -> dict[str, GraphInfo]:
+    """With what was done to the models before the export, in the order in which it was done."""
+    found = {}
+    for path, info in graphs.items():
+        before = trained.compression.get("retrieval" if path == layout.USER_TOWER else "ranking", [])
+        found[path] = info.model_copy(update={"compression": [*before, *info.compression]})
+    return found
 
 
 def _not_worse(metrics: dict[str, dict[str, float]], active: Manifest | None) -> list[Gate]:

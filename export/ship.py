@@ -1,14 +1,16 @@
 """Each graph in the precision that it ships in: exported, compared with torch, quantized, measured, chosen."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export.gates import batch_gate, parity_gate
+from export.choose_table import Chosen, smallest
+from export.embeddings import compact_embeddings
+from export.gates import Lost, batch_gate, int8_gates, parity_gate
 from export.graphs import (
     FEATURE_TOWER_IO,
     HISTORY_RANKING_USER_IO,
@@ -22,13 +24,25 @@ from export.graphs import (
     size_feeds,
     to_onnx,
 )
+from export.item_rows import StoredRows, principal_components, reading, stored_rows
 from export.measure import choose, join, rows_changed_by_batching, time_both
-from export.quality import RankedRequests, Requests, ranked_requests, ranking_gates, tower_gates, user_rows
+from export.profile import ExportProfile, RowForm
+from export.quality import (
+    RankedRequests,
+    RankingParts,
+    Requests,
+    ranked_requests,
+    ranking_loss,
+    tower_loss,
+    user_rows,
+    vectors_loss,
+)
 from export.quantize import quantize
 from export.write import RankingContent
 from models.contract import bundle as layout
 from models.contract.features import cross_names
-from models.contract.manifest import Gate, GraphInfo, RankingInfo
+from models.contract.manifest import Gate, GraphInfo, RankingInfo, TableInfo
+from models.contract.tables import RowTable
 from models.data.dataset import Dataset
 from models.ranking.inputs import item_codes
 from models.ranking.pieces import Ranker
@@ -51,44 +65,87 @@ class Shipped:
 
 @dataclass(frozen=True, slots=True)
 class ShippedRanker:
-    """graphs: by path in the bundle, what was shipped and why."""
+    """graphs: by path in the bundle, what was shipped and why.  table: of the item rows.  plain: all in float32."""
 
     content: RankingContent
     graphs: dict[str, GraphInfo]
     gates: list[Gate]
+    table: TableInfo
+    plain: RankingParts
+
+    @property
+    def parts(self) -> RankingParts:
+        return RankingParts(self.content.user, self.content.head, self.content.item_part)
 
 
-def ship_tower(model: RetrievalModel, asked: Requests) -> Shipped:
+def ship_vectors(asked: Requests, profile: ExportProfile) -> Chosen[RowTable]:
+    """The item vectors, judged by the nearest items of real users."""
+    rows = asked.retrieval.item_vectors
+    forms = [(precision, RowTable.of(rows, precision)) for precision in profile.vectors if precision != "fp32"]
+    plain = ("fp32", RowTable.of(rows, "fp32"))
+    return smallest("item_vectors", forms, plain, profile.limits, lambda form: vectors_loss(asked, form[:]))
+
+
+def ship_tower(model: RetrievalModel, asked: Requests, profile: ExportProfile) -> Shipped:
     """The user tower, judged by the nearest items of its vectors."""
     names = FEATURE_TOWER_IO if model.user_features else USER_TOWER_IO
     feeds = asked.tower_feeds()
     fp32 = to_onnx(model, names, _sample_of(feeds))
-    return _ship("user_tower", model, names, fp32, feeds, lambda fp32, int8: tower_gates(asked, fp32, int8))
+    return _ship("user_tower", model, names, fp32, feeds, lambda one, other: tower_loss(asked, one, other), profile)
 
 
-def ship_ranker(dataset: Dataset, trained: Trained, model: Ranker, asked: Requests) -> ShippedRanker:
+def ship_ranker(
+    dataset: Dataset, trained: Trained, model: Ranker, asked: Requests, profile: ExportProfile
+) -> ShippedRanker:
     """The ranker in its three pieces, judged by the order of real candidates."""
     item_part = _item_part(dataset, trained, model)
     num_cross = model.head_module.cross_weight.shape[0]
     history_length = model.user_module.history_length
     ranked = ranked_requests(dataset, asked, num_cross, model.user_inputs, history_length)
-    plain_head = _head_onnx(model, ranked, item_part)
-    user = _ship_ranking_user(model, ranked, plain_head, item_part)
-    head = _ship_head(model.head_module, plain_head, ranked, user.graph, item_part)
-    tensors = describe([user.graph, head.graph])
+    plain_user, plain_head = _user_onnx(model, ranked), _head_onnx(model, ranked, item_part)
+    user = _ship_ranking_user(model, plain_user, ranked, plain_head, item_part, profile)
+    head = _ship_head(model.head_module, plain_head, ranked, user.graph, item_part, profile)
+    rows = _ship_rows(RankingParts(user.graph, head.graph, item_part), ranked, profile)
+    last_head = reading(head.graph, rows.form)
+    tensors = describe([user.graph, last_head])
     info = RankingInfo(
         model=trained.options.ranker.model,
         user_dim=next(int(t.shape[1]) for t in tensors if t.name == "user"),
-        item_part_dim=item_part.shape[1],
+        item_part_dim=rows.form.table.shape[1],
         cross_features=cross_names(dataset.schema)[:num_cross],
         history_length=history_length,
         tensors=tensors,
     )
     return ShippedRanker(
-        RankingContent(info, item_part, user.graph, head.graph),
+        RankingContent(info, rows.form.table, user.graph, last_head),
         {layout.RANKING_USER: user.info, layout.RANKING_HEAD: head.info},
-        [*user.gates, *head.gates],
+        [*user.gates, *head.gates, *rows.gates],
+        TableInfo(precision=rows.form.precision, why=rows.why),
+        RankingParts(plain_user, plain_head, item_part),
     )
+
+
+def _ship_rows(parts: RankingParts, ranked: RankedRequests, profile: ExportProfile) -> Chosen[StoredRows]:
+    """The item rows in the smallest form inside the limits; the head that reads them must not depend on the batch."""
+    plain = stored_rows(parts.item_part, "fp32")
+    made = (_row_form(parts.item_part, form) for form in profile.item_rows if form != "fp32")
+    forms = [(form.what, form) for form in made if form is not None]
+    chosen = smallest(
+        "item_part",
+        forms,
+        (plain.what, plain),
+        profile.limits,
+        lambda form: ranking_loss(ranked, parts, RankingParts(parts.user, reading(parts.head, form), form.table)),
+    )
+    if chosen.form is plain:
+        return chosen
+    feeds = ranked.head_feeds(user_rows(ranked, parts.user), chosen.form.table)
+    changed = rows_changed_by_batching(reading(parts.head, chosen.form), feeds[:TIMED])
+    return replace(chosen, gates=[*chosen.gates, batch_gate("item_part", changed)])
+
+
+def _row_form(rows: NDArray[np.float32], form: RowForm) -> StoredRows | None:
+    return principal_components(rows) if form == "int8 components" else stored_rows(rows, form)
 
 
 def _head_onnx(model: Ranker, ranked: RankedRequests, item_part: NDArray[np.float32]) -> bytes:
@@ -102,31 +159,45 @@ def _head_onnx(model: Ranker, ranked: RankedRequests, item_part: NDArray[np.floa
     return to_onnx(model.head_module, RANKING_HEAD_IO, join(sample.head_feeds(rows, item_part)))
 
 
-def _ship_ranking_user(model: Ranker, ranked: RankedRequests, head: bytes, item_part: NDArray[np.float32]) -> Shipped:
-    user_io = HISTORY_RANKING_USER_IO if model.user_module.history_length else RANKING_USER_IO
-    return _ship(
-        "ranking_user",
-        model.user_module,
-        user_io,
-        to_onnx(model.user_module, user_io, _sample_of(ranked.users)),
-        ranked.users,
-        lambda fp32, int8: ranking_gates("ranking_user", ranked, (fp32, head), (int8, head), item_part),
-    )
+def _user_io(model: Ranker) -> GraphIO:
+    return HISTORY_RANKING_USER_IO if model.user_module.history_length else RANKING_USER_IO
+
+
+def _user_onnx(model: Ranker, ranked: RankedRequests) -> bytes:
+    return to_onnx(model.user_module, _user_io(model), _sample_of(ranked.users))
+
+
+def _ship_ranking_user(
+    model: Ranker,
+    fp32: bytes,
+    ranked: RankedRequests,
+    head: bytes,
+    item_part: NDArray[np.float32],
+    profile: ExportProfile,
+) -> Shipped:
+    def lost(one: bytes, other: bytes) -> Lost:
+        return ranking_loss(ranked, RankingParts(one, head, item_part), RankingParts(other, head, item_part))
+
+    return _ship("ranking_user", model.user_module, _user_io(model), fp32, ranked.users, lost, profile)
 
 
 def _ship_head(
-    module: nn.Module, fp32: bytes, ranked: RankedRequests, user_graph: bytes, item_part: NDArray[np.float32]
+    module: nn.Module,
+    fp32: bytes,
+    ranked: RankedRequests,
+    user_graph: bytes,
+    item_part: NDArray[np.float32],
+    profile: ExportProfile,
 ) -> Shipped:
     """Calibrated and judged behind the user graph that ships."""
     feeds = ranked.head_feeds(user_rows(ranked, user_graph), item_part)
-    return _ship(
-        "ranking_head",
-        module,
-        RANKING_HEAD_IO,
-        fp32,
-        feeds,
-        lambda fp32, int8: ranking_gates("ranking_head", ranked, (user_graph, fp32), (user_graph, int8), item_part),
-    )
+
+    def lost(one: bytes, other: bytes) -> Lost:
+        return ranking_loss(
+            ranked, RankingParts(user_graph, one, item_part), RankingParts(user_graph, other, item_part)
+        )
+
+    return _ship("ranking_head", module, RANKING_HEAD_IO, fp32, feeds, lost, profile)
 
 
 def _ship(
@@ -135,22 +206,37 @@ def _ship(
     io: GraphIO,
     fp32: bytes,
     feeds: Sequence[Feed],
-    quality: Callable[[bytes, bytes], list[Gate]],
+    lost: Callable[[bytes, bytes], Lost],
+    profile: ExportProfile,
 ) -> Shipped:
-    """Compare the graph with torch, quantize it, measure, and choose the precision."""
+    """Compare the graph with torch, quantize it, measure, and choose the precision; then that of its embeddings."""
     sizes = size_feeds(io, _sample_of(feeds))
     gates = [parity_gate(name, parity(module, io, fp32, [*sizes, *feeds[:TIMED]]))]
     int8 = quantize(fp32, feeds[:CALIBRATION])
     if int8 is None:
         info, graph = choose(None, []), fp32
     else:
-        judged = quality(fp32, int8)
+        judged = int8_gates(name, *lost(fp32, int8))
         info = choose(time_both(fp32, int8, feeds[:TIMED]), judged)
         graph = int8 if info.precision == "int8" else fp32
         if info.precision == "int8":
             gates += judged
+    if (smaller := _embeddings(name, graph, lost, profile)) is not None:
+        graph, gates = smaller.form, [*gates, *smaller.gates]
+        info = info.model_copy(update={"compression": [f"embeddings {smaller.why}"]})
     gates.append(batch_gate(name, rows_changed_by_batching(graph, feeds[:TIMED])))
     return Shipped(graph, info, gates)
+
+
+def _embeddings(
+    name: str, graph: bytes, lost: Callable[[bytes, bytes], Lost], profile: ExportProfile
+) -> Chosen[bytes] | None:
+    """The graph with smaller embedding tables; None where it has no large one, or the profile leaves them alone."""
+    made = ((precision, compact_embeddings(graph, precision)) for precision in profile.embeddings)
+    forms = [(precision, smaller) for precision, smaller in made if smaller is not None]
+    if not forms:
+        return None
+    return smallest(f"embeddings of {name}", forms, ("fp32", graph), profile.limits, lambda form: lost(graph, form))
 
 
 def _sample_of(feeds: Sequence[Feed]) -> Feed:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.card import model_card
+from export.card import CompressionCard, model_card
+from export.item_files import write_item_table
+from export.sizes import bundle_size
 from models.contract import bundle as layout
 from models.contract.bundle import open_bundle
 from models.contract.manifest import (
@@ -25,22 +27,23 @@ from models.contract.manifest import (
     GraphInfo,
     IndexInfo,
     Manifest,
+    Profile,
     RankingInfo,
     RetrievalInfo,
+    TableInfo,
 )
 from models.contract.schema import Schema
+from models.contract.tables import RowTable, smallest_int
 from models.contract.verify import hash_line, sha256_file
 from models.contract.versions import bundle_version, sync_folder
-
-FOR_TRAINING = ("edges.npy", "multi", "text", "vectors")  # of the prepared items: nothing that serves reads them
 
 
 @dataclass(frozen=True, slots=True)
 class RankingContent:
-    """item_part: float32 [N, h].  user, head: ONNX."""
+    """item_part: [N, h], of the type that the head takes.  user, head: ONNX."""
 
     info: RankingInfo
-    item_part: NDArray[np.float32]
+    item_part: NDArray[Any]
     user: bytes
     head: bytes
 
@@ -49,11 +52,11 @@ class RankingContent:
 class BundleContent:
     """All that goes into a bundle, for N items in the order of their indices.
 
-    items_folder: hashes.npy, ids.*, fields/, filters/ and the item features; copied as it is.
-    item_vectors: float32 [N, d].  neighbours: int32 [N, m].  ranking: None to serve the retrieval order.
-    neighbours_similarity: float32 [N, m].  popular: int64 [p].  item_tables: arrays for the cross features, by name.
-    user_tower: ONNX.  faiss_index: from faiss.serialize_index.
-    graphs: by path in the bundle, what was shipped and why.
+    items_folder: of a prepared dataset; what serving reads of it is written in the smallest types that hold it.
+    item_vectors: N rows of d numbers.  neighbours: signed integers [N, m].  ranking: None to serve the retrieval order.
+    neighbours_similarity: float32 or float16 [N, m].  popular: int64 [p].  item_tables: arrays for the cross features,
+    by name.  user_tower: ONNX.  faiss_index: from faiss.serialize_index; None where the index is made of the vectors.
+    graphs, tables: by path in the bundle, what was shipped and why.
     """
 
     code_version: str
@@ -66,17 +69,20 @@ class BundleContent:
     graphs: dict[str, GraphInfo]
     gates: list[Gate]
     items_folder: Path
-    item_vectors: NDArray[np.float32]
-    neighbours: NDArray[np.int32]
-    neighbours_similarity: NDArray[np.float32]
+    item_vectors: RowTable
+    neighbours: NDArray[Any]
+    neighbours_similarity: NDArray[Any]
     popular: NDArray[np.int64]
     user_tower: bytes
-    faiss_index: bytes
+    faiss_index: bytes | None
     item_tables: dict[str, NDArray[Any]] = field(default_factory=dict)
+    profile: Profile = "default"
+    tables: dict[str, TableInfo] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     clock_shift_ms: int = 0
     training_key: str = ""
     notes: str = ""  # markdown for the model card
+    compression: CompressionCard | None = None
 
 
 def write_bundle(
@@ -107,19 +113,23 @@ def write_bundle(
 
 
 def _write_files(folder: Path, content: BundleContent) -> None:
-    shutil.copytree(content.items_folder, folder / layout.ITEMS, ignore=shutil.ignore_patterns(*FOR_TRAINING))
+    write_item_table(content.items_folder, folder / layout.ITEMS, content.schema)
     arrays: dict[str, NDArray[Any]] = {
-        layout.ITEM_VECTORS: content.item_vectors,
+        layout.ITEM_VECTORS: content.item_vectors.stored,
         layout.NEIGHBOURS: content.neighbours,
         layout.NEIGHBOURS_SIMILARITY: content.neighbours_similarity,
-        layout.POPULAR: content.popular,
+        layout.POPULAR: content.popular.astype(smallest_int(len(content.item_vectors) - 1, signed=True)),
         **{f"{layout.ITEM_TABLES}/{name}.npy": table for name, table in content.item_tables.items()},
     }
     blobs = {
         layout.USER_TOWER: content.user_tower,
-        layout.INDEX: content.faiss_index,
-        layout.MODEL_CARD: model_card(content).encode(),
     }
+    if content.faiss_index is not None:
+        blobs[layout.INDEX] = content.faiss_index
+    if content.compression is not None:
+        blobs[layout.COMPRESSION_PICTURE] = content.compression.picture
+    if content.item_vectors.scales is not None:
+        arrays[layout.ITEM_VECTOR_SCALES] = content.item_vectors.scales
     if content.ranking is not None:
         arrays[layout.ITEM_PART] = content.ranking.item_part
         blobs |= {layout.RANKING_USER: content.ranking.user, layout.RANKING_HEAD: content.ranking.head}
@@ -129,6 +139,7 @@ def _write_files(folder: Path, content: BundleContent) -> None:
         np.save(folder / name, np.ascontiguousarray(array), allow_pickle=False)
     for name, blob in blobs.items():
         (folder / name).write_bytes(blob)
+    (folder / layout.MODEL_CARD).write_text(model_card(content, bundle_size(folder)), "utf-8")
 
 
 def _write_manifest(folder: Path, content: BundleContent, now: datetime) -> str:
@@ -143,12 +154,14 @@ def _write_manifest(folder: Path, content: BundleContent, now: datetime) -> str:
         data_fingerprint=content.data_fingerprint,
         as_of_ms=content.as_of_ms,
         clock_shift_ms=content.clock_shift_ms,
+        profile=content.profile,
         training_key=content.training_key,
         schema=content.schema,
         retrieval=content.retrieval,
         ranking=content.ranking.info if content.ranking else None,
         index=content.index,
         graphs=content.graphs,
+        tables=content.tables,
         metrics=content.metrics,
         gates=content.gates,
         files={

@@ -22,6 +22,7 @@ from models.contract.features import cross_names, user_numeric_names
 from models.contract.ids import hash_ids
 from models.contract.manifest import Gate, GraphInfo, IndexInfo, RankingInfo, RetrievalInfo, Tensor
 from models.contract.schema import CategoricalFeature, NumericFeature, Schema
+from models.contract.tables import RowTable
 
 CATEGORIES = ("bakery", "dairy", "fruit", "wine")
 BRANDS = ("own", "national")
@@ -97,7 +98,7 @@ def tiny_content(items_folder: Path, seed: int = 0, num_items: int = 120, dim: i
         },
         gates=[Gate(name="index_recall@200", value=1.0, rule="at_least", limit=0.99, passed=True)],
         items_folder=items_folder,
-        item_vectors=vectors,
+        item_vectors=RowTable.of(vectors, "fp32"),
         neighbours=neighbours,
         neighbours_similarity=similarity,
         popular=np.argsort(serials).astype(np.int64)[: num_items // 2],  # the oldest items sell best

@@ -1,21 +1,25 @@
 """Opening a bundle: verify it, then memory-map its arrays. The graphs and the index are left to who runs them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.contract.columns import BytesColumn
 from models.contract.items import ItemTable
 from models.contract.manifest import BundleError, Manifest
 from models.contract.schema import Schema
+from models.contract.tables import DTYPES, INT_TYPES, Precision, RowTable
 from models.contract.verify import verify_bundle
 
 __all__ = ["Bundle", "BundleError", "Manifest", "open_bundle", "verify_bundle"]
 
 USER_TOWER = "retrieval/user_tower.onnx"
 ITEM_VECTORS = "retrieval/item_vectors.npy"
+ITEM_VECTOR_SCALES = "retrieval/item_vectors.scales.npy"
 INDEX = "retrieval/index.faiss"
 RANKING_USER = "ranking/user.onnx"
 RANKING_HEAD = "ranking/head.onnx"
@@ -26,15 +30,21 @@ POPULAR = "fallback/popular.npy"
 ITEMS = "items"
 ITEM_TABLES = "item_tables"
 MODEL_CARD = "model_card.md"
+COMPRESSION_PICTURE = "compression.png"  # of the model card; only where compression was measured
+
+OFFSET_TYPES: Final[Sequence[type[np.generic]]] = (np.uint8, np.uint16, np.uint32, np.uint64, np.int64)
+# name of the file, what it holds, the types it may have, its shape
+Expected = tuple[str, NDArray[Any], Sequence[type[np.generic]], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """A verified bundle of N items. Arrays are read-only views of the files, shared by all processes that open it.
 
-    item_vectors: float32 [N, d].  neighbours: int32 [N, m], item indices, most similar first, -1 for none.
-    neighbours_similarity: float32 [N, m].  popular: int64 [p], item indices, best first.  item_part: float32 [N, h],
-    None in a bundle without a ranker, which then has no ranking graphs either.
+    item_vectors: N rows of d numbers.  neighbours: signed integers [N, m], item indices, most similar first, -1 for
+    none.  neighbours_similarity: float32 or float16 [N, m].  popular: integers [p], item indices, best first.
+    item_part: [N, h], of the type that the ranking head takes; None in a bundle without a ranker, which then has no
+    ranking graphs either.
     tables: arrays of item_tables/ by file name without suffix, which the cross features read.
     user_tower, ranking_user, ranking_head: ONNX files.  index: a FAISS file over item_vectors, inner product.
     """
@@ -42,11 +52,11 @@ class Bundle:
     path: Path
     manifest: Manifest
     items: ItemTable
-    item_vectors: NDArray[np.float32]
-    neighbours: NDArray[np.int32]
-    neighbours_similarity: NDArray[np.float32]
-    popular: NDArray[np.int64]
-    item_part: NDArray[np.float32] | None
+    item_vectors: RowTable
+    neighbours: NDArray[Any]
+    neighbours_similarity: NDArray[Any]
+    popular: NDArray[Any]
+    item_part: NDArray[Any] | None
     tables: dict[str, NDArray[Any]]
 
     @property
@@ -88,7 +98,7 @@ def open_bundle(path: Path) -> Bundle:
             path=path,
             manifest=manifest,
             items=ItemTable.load(path / ITEMS, schema.returned, schema.filterable),
-            item_vectors=_array(path, ITEM_VECTORS),
+            item_vectors=RowTable(_array(path, ITEM_VECTORS), _scales(path, manifest)),
             neighbours=_array(path, NEIGHBOURS),
             neighbours_similarity=_array(path, NEIGHBOURS_SIMILARITY),
             popular=_array(path, POPULAR),
@@ -110,24 +120,61 @@ def _array(path: Path, name: str) -> NDArray[Any]:
     return array
 
 
+def _scales(path: Path, manifest: Manifest) -> NDArray[np.float32] | None:
+    return _array(path, ITEM_VECTOR_SCALES) if precision_of(manifest, ITEM_VECTORS) == "int8" else None
+
+
+def precision_of(manifest: Manifest, table: str) -> Precision:
+    return manifest.tables[table].precision if table in manifest.tables else "fp32"
+
+
 def _check_shapes(bundle: Bundle) -> None:
     """A bundle put together wrongly is refused at load, not at the first request that touches the wrong row."""
-    num_items, manifest = bundle.num_items, bundle.manifest
-    expected: list[tuple[str, NDArray[Any], type, tuple[int, ...]]] = [
-        ("items/hashes.npy", bundle.items.hashes, np.uint64, (num_items,)),
-        ("items/ids.offsets.npy", bundle.items.ids.offsets, np.int64, (num_items + 1,)),
-        (ITEM_VECTORS, bundle.item_vectors, np.float32, (num_items, manifest.retrieval.dim)),
-        (NEIGHBOURS, bundle.neighbours, np.int32, (num_items, *bundle.neighbours.shape[1:2])),
-        (NEIGHBOURS_SIMILARITY, bundle.neighbours_similarity, np.float32, bundle.neighbours.shape),
-        (POPULAR, bundle.popular, np.int64, (bundle.popular.size,)),
+    if bundle.manifest.index.from_vectors and bundle.item_vectors.scales is None:
+        raise BundleError(
+            ITEM_VECTORS, "is not int8, and the index is to be made of its codes; export the bundle again"
+        )
+    num_items, manifest, items = bundle.num_items, bundle.manifest, bundle.items
+    index_types = [kind for kind in INT_TYPES[True] if np.iinfo(kind).max >= num_items - 1]
+    neighbours = bundle.neighbours.shape
+    expected: list[Expected] = [
+        ("items/hashes.npy", items.hashes, [np.uint64], (num_items,)),
+        *_of_column("items/ids", items.ids, num_items),
+        (
+            ITEM_VECTORS,
+            bundle.item_vectors.stored,
+            _stored(manifest, ITEM_VECTORS),
+            (num_items, manifest.retrieval.dim),
+        ),
+        (NEIGHBOURS, bundle.neighbours, index_types, (num_items, *neighbours[1:2])),
+        (NEIGHBOURS_SIMILARITY, bundle.neighbours_similarity, _stored(manifest, NEIGHBOURS_SIMILARITY), neighbours),
+        (POPULAR, bundle.popular, index_types, (bundle.popular.size,)),
     ]
+    if bundle.item_vectors.scales is not None:
+        expected.append((ITEM_VECTOR_SCALES, bundle.item_vectors.scales, [np.float32], (manifest.retrieval.dim,)))
     if manifest.ranking is not None and bundle.item_part is not None:
-        expected.append((ITEM_PART, bundle.item_part, np.float32, (num_items, manifest.ranking.item_part_dim)))
-    for name, column in bundle.items.fields.items():
-        expected.append((f"items/fields/{name}.offsets.npy", column.offsets, np.int64, (num_items + 1,)))
-    for name, (codes, _) in bundle.items.filters.items():
-        expected.append((f"items/filters/{name}.npy", codes, np.int32, (num_items,)))
-    for name, array, dtype, shape in expected:
-        if array.dtype != dtype or array.shape != shape:
-            reason = f"is {array.dtype} {list(array.shape)} instead of {np.dtype(dtype)} {list(shape)}"
+        taken = [np.dtype(tensor.dtype).type for tensor in manifest.ranking.tensors if tensor.name == "item_part"]
+        expected.append((ITEM_PART, bundle.item_part, taken, (num_items, manifest.ranking.item_part_dim)))
+    for name, column in items.fields.items():
+        expected += _of_column(f"items/fields/{name}", column, num_items)
+    for name, (codes, _) in items.filters.items():
+        expected.append((f"items/filters/{name}.npy", codes, INT_TYPES[True], (num_items,)))
+    for name, array, dtypes, shape in expected:
+        if array.dtype not in dtypes or array.shape != shape:
+            wanted = " or ".join(str(np.dtype(dtype)) for dtype in dtypes)
+            reason = f"is {array.dtype} {list(array.shape)} instead of {wanted} {list(shape)}"
             raise BundleError(name, f"{reason}; export the bundle again")
+
+
+def _stored(manifest: Manifest, table: str) -> Sequence[type[np.generic]]:
+    return [DTYPES[precision_of(manifest, table)]]
+
+
+def _of_column(name: str, column: BytesColumn, num_items: int) -> list[Expected]:
+    """Either an offset for each item, or a code for each item and an offset for each distinct value."""
+    if column.codes is None:
+        return [(f"{name}.offsets.npy", column.offsets, OFFSET_TYPES, (num_items + 1,))]
+    return [
+        (f"{name}.codes.npy", column.codes, INT_TYPES[False], (num_items,)),
+        (f"{name}.offsets.npy", column.offsets, OFFSET_TYPES, (column.offsets.size,)),
+    ]

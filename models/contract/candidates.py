@@ -6,12 +6,14 @@ from an exact search in training; the other sources are here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.features import DAY_MS, HALF_LIVES_DAYS, RECENT_ITEMS, ItemTables, recent_distinct
 from models.contract.history import History
+from models.contract.tables import Rows
 
 SOURCES = ("own_frequent", "user_vector", "neighbours", "popular")
 OWN_FREQUENT, USER_VECTOR, NEIGHBOURS, POPULAR = range(len(SOURCES))
@@ -64,7 +66,7 @@ def neighbours_of_recent(history: History, tables: ItemTables, limit: int) -> ND
 def from_history(
     history: History,
     tables: ItemTables,
-    popular: NDArray[np.int64],
+    popular: NDArray[Any],
     allowed: NDArray[np.bool_],
     include_seen: bool,
     limit: int,
@@ -72,23 +74,24 @@ def from_history(
 ) -> list[tuple[int, NDArray[np.int64]]]:
     """What the sources other than the user vector bring to `limit` candidates, each its share, in order of precedence.
 
-    popular: int64 [p], best first.  allowed: bool [N], the items that may be answered.
+    popular: integers [p], best first.  allowed: bool [N], the items that may be answered.
     """
     found = [(NEIGHBOURS, neighbours_of_recent(history, tables, len(tables.neighbours))), (POPULAR, popular)]
     if include_seen:
         found.insert(0, (OWN_FREQUENT, own_frequent(history, now_ms, len(history))))
-    return [(source, items[allowed[items]][: int(QUOTAS[include_seen][source] * limit)]) for source, items in found]
+    shares = ((source, items, int(QUOTAS[include_seen][source] * limit)) for source, items in found)
+    return [(source, items[allowed[items]][:share].astype(np.int64)) for source, items, share in shares]
 
 
 def merge(
     sources: Sequence[tuple[int, NDArray[np.int64]]],
     user_vector: NDArray[np.float32] | None,
-    item_vectors: NDArray[np.float32],
+    item_vectors: Rows,
     limit: int,
 ) -> Candidates:
     """The sources' items, each once and under the first source that names it, at most `limit`, first come first kept.
 
-    user_vector: float32 [d] or None.  item_vectors: float32 [N, d].
+    user_vector: float32 [d] or None.  item_vectors: N rows of d numbers.
     """
     items = np.concatenate([found for _, found in sources]) if sources else np.empty(0, np.int64)
     codes = np.concatenate([np.full(len(found), code, np.uint8) for code, found in sources] or [np.empty(0, np.uint8)])
@@ -124,7 +127,7 @@ def reasons(
 
 def _neighbours_among(
     items: NDArray[np.int64], wanted: NDArray[np.int64], tables: ItemTables
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
     """Each of the items' neighbours that is wanted: position in `items`, position in `wanted`, similarity, all [p]."""
     if not len(wanted):
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)

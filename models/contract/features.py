@@ -37,13 +37,14 @@ CROSS = (
 class ItemTables:
     """What cross features need to know of items, fixed when the bundle is made.
 
-    neighbours: int32 [N, m], item indices, most similar first, -1 for none.  similarity: float32 [N, m].
-    affinity: int32 [N, a], codes of the categorical features named in `schema.affinity`.
+    neighbours: signed integers [N, m], item indices, most similar first, -1 for none.
+    similarity: float32 or float16 [N, m].
+    affinity: integers [N, a], codes of the categorical features named in `schema.affinity`.
     """
 
-    neighbours: NDArray[np.int32]
-    similarity: NDArray[np.float32]
-    affinity: NDArray[np.int32]
+    neighbours: NDArray[Any]
+    similarity: NDArray[Any]
+    affinity: NDArray[Any]
 
 
 class UserFeatures(NamedTuple):

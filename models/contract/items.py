@@ -21,13 +21,13 @@ class ItemTable:
     """N items in the order of their item indices.
 
     hashes: uint64 [N], ascending.  ids: UTF-8.  fields: a JSON value per item, by column.
-    filters: by column, codes int32 [N] (-1 missing) and the values, a code being a position among them.
+    filters: by column, codes [N], signed integers (-1 missing), and the values, a code being a position among them.
     """
 
     hashes: NDArray[np.uint64]
     ids: BytesColumn
     fields: dict[str, BytesColumn]
-    filters: dict[str, tuple[NDArray[np.int32], list[Any]]]
+    filters: dict[str, tuple[NDArray[Any], list[Any]]]
 
     @classmethod
     def load(cls, folder: Path, returned: Sequence[str], filterable: Sequence[str]) -> "ItemTable":
@@ -37,6 +37,15 @@ class ItemTable:
             ids=BytesColumn.load(folder, "ids"),
             fields={name: BytesColumn.load(folder / "fields", name) for name in returned},
             filters={name: _load_filter(folder / "filters", name) for name in filterable},
+        )
+
+    def unmapped(self) -> "ItemTable":
+        """The same memory under plain arrays: np.memmap costs microseconds at every indexing."""
+        return ItemTable(
+            hashes=self.hashes.view(np.ndarray),
+            ids=self.ids.unmapped(),
+            fields={name: column.unmapped() for name, column in self.fields.items()},
+            filters={name: (codes.view(np.ndarray), values) for name, (codes, values) in self.filters.items()},
         )
 
     def __len__(self) -> int:
@@ -58,6 +67,6 @@ class ItemTable:
         return places
 
 
-def _load_filter(folder: Path, name: str) -> tuple[NDArray[np.int32], list[Any]]:
+def _load_filter(folder: Path, name: str) -> tuple[NDArray[Any], list[Any]]:
     codes = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     return codes, json.loads((folder / f"{name}.json").read_bytes())

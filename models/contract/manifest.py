@@ -5,8 +5,10 @@ from typing import Final, Literal
 from pydantic import ConfigDict, Field, FiniteFloat
 
 from models.contract.schema import Frozen, Schema
+from models.contract.tables import Precision
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2  # 1, whose tables are all of the widest types, is read as well
+Profile = Literal["default", "edge"]
 MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.sha256"
 
@@ -50,11 +52,24 @@ class RankingInfo(Frozen):
 class IndexInfo(Frozen):
     kind: str = Field(description="FAISS factory string")
     parameters: dict[str, int] = Field({}, description="search parameters to set after reading, nprobe for instance")
+    from_vectors: bool = Field(
+        default=False, description="there is no file: made of the item vectors' int8 codes when the bundle is opened"
+    )
     recall: FiniteFloat = Field(ge=0, le=1, description="recall@200 against the exact search, on real user vectors")
 
 
 class GraphInfo(Frozen):
     precision: Literal["int8", "fp32"]
+    why: str
+    compression: list[str] = Field(
+        default=[], description="what else made it smaller: distilled, pruned, int8 tables inside"
+    )
+
+
+class TableInfo(Frozen):
+    """How the numbers of one table are stored."""
+
+    precision: Precision
     why: str
 
 
@@ -78,11 +93,12 @@ class Manifest(Frozen):
 
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1, 2] = FORMAT_VERSION
     version: str
     created: str = Field(description="ISO 8601, UTC")
     code_version: str
     data_fingerprint: str = Field(description="sha256 of the training data after cleaning")
+    profile: Profile = Field(default="default", description="edge: made as small as the quality gates allow")
     training_key: str = Field("", description="names the data and the settings that the models were trained with")
     as_of_ms: int = Field(description="end of the training data, before the shift")
     clock_shift_ms: int = Field(0, description="added to every time of the data: whole days, so that days stay days")
@@ -91,6 +107,9 @@ class Manifest(Frozen):
     ranking: RankingInfo | None = Field(None, description="None: the retrieval order is served")
     index: IndexInfo
     graphs: dict[str, GraphInfo] = Field(description="by path of the graph's file")
+    tables: dict[str, TableInfo] = Field(
+        default={}, description="by path; a table of float rows that is not here is fp32"
+    )
     metrics: dict[str, dict[str, FiniteFloat]] = Field({}, description="groups of figures, free names")
     gates: list[Gate]
     files: dict[str, FileInfo] = Field(description="every other file, by its path with forward slashes")

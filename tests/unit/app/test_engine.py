@@ -19,7 +19,7 @@ def test_nearest_finds_exactly_the_best_allowed_items_however_few_there_are(engi
     """Against brute force over the allowed items, through the index and, for few items, beside it."""
     allowed = RNG.random(engine.bundle.num_items) < share
     user_vector = RNG.normal(size=engine.bundle.item_vectors.shape[1]).astype(np.float32)
-    scores = np.where(allowed, engine.bundle.item_vectors @ user_vector, -np.inf)
+    scores = np.where(allowed, engine.bundle.item_vectors[:] @ user_vector, -np.inf)
     for limit in (1, 7, 120, 500):
         expected = np.argsort(-scores)[: min(limit, int(allowed.sum()))]
         assert engine.nearest(user_vector, allowed, limit).tolist() == expected.tolist()
@@ -28,7 +28,7 @@ def test_nearest_finds_exactly_the_best_allowed_items_however_few_there_are(engi
 def test_an_index_that_holds_the_allowed_items_back_is_made_up_for(engine: Engine) -> None:
     """Everything near the user is forbidden, so what the index brings does not suffice."""
     user_vector = engine.bundle.item_vectors[0]
-    scores = engine.bundle.item_vectors @ user_vector
+    scores = engine.bundle.item_vectors[:] @ user_vector
     allowed = scores < np.median(scores)
     expected = np.argsort(-np.where(allowed, scores, -np.inf))[:5]
     assert engine.nearest(user_vector, allowed, 5).tolist() == expected.tolist()

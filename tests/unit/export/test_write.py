@@ -127,7 +127,8 @@ def test_the_model_card_says_what_was_shipped_and_why(tmp_path: Path, content: B
     card = (write_bundle(tmp_path, replace(content, notes="Baskets of 2017."), CREATED) / "model_card.md").read_text()
     for words in (
         "Baskets of 2017.",
-        "| retrieval/user_tower.onnx | fp32 | written by hand |",
+        "| retrieval/user_tower.onnx | fp32 | none | written by hand |",
+        "| item vectors | 0.00 |",
         "recall@200 1.0000",
         "| ndcg@10 | 0.1 |",
         "| index_recall@200 | 1 | at least 0.99 | yes |",

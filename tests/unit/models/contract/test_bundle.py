@@ -30,17 +30,17 @@ def test_a_bundle_opens_with_everything_that_was_put_in(bundle: Path) -> None:
     assert opened.num_items == len(opened.item_vectors) == len(opened.item_part) == 120
     assert opened.schema.returned == ["title", "category", "price"]
     assert opened.tables.keys() == {"affinity"}
-    assert opened.manifest.format_version == 1
+    assert opened.manifest.format_version == 2
     for path in (opened.user_tower, opened.ranking_user, opened.ranking_head, opened.index):
         assert path.is_file()
 
 
 def test_arrays_are_mapped_and_read_only(bundle: Path) -> None:
     opened = open_bundle(bundle)
-    assert isinstance(opened.item_vectors, np.memmap)
+    assert isinstance(opened.item_vectors.stored, np.memmap)
     assert isinstance(opened.items.hashes, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
-        opened.item_vectors[0, 0] = 1.0
+        opened.item_vectors.stored[0, 0] = 1.0
 
 
 def test_a_flipped_byte_in_any_file_is_refused_with_its_name(bundle: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_manifest_with_an_unknown_field_is_refused(bundle: Path) -> None:
 
 
 def test_a_manifest_of_a_later_format_is_refused(bundle: Path) -> None:
-    rewrite_manifest(bundle, lambda document: document.update(format_version=2))
+    rewrite_manifest(bundle, lambda document: document.update(format_version=3))
     with pytest.raises(BundleError, match="format_version"):
         verify_bundle(bundle)
 

@@ -1,0 +1,62 @@
+"""What a bundle is made for: the default keeps every number that costs nothing to keep, edge is as small as its gates
+allow."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from export.gates import MAX_NDCG_LOSS, MIN_OVERLAP
+from models.contract.manifest import Profile
+from models.contract.tables import Precision
+
+
+class Limits(NamedTuple):
+    """ndcg_loss: relative, of NDCG@10, at most.  overlap: mean share of the top 10 that stays, at least."""
+
+    ndcg_loss: float = MAX_NDCG_LOSS
+    overlap: float = MIN_OVERLAP
+
+
+class NeighbourLists(NamedTuple):
+    """per_item: how many are kept, None for all.  precision: of their similarities."""
+
+    per_item: int | None
+    precision: Precision
+
+
+EACH = Limits()
+RowForm = Precision | Literal["int8 components"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportProfile:
+    """Forms of each table, the smallest first: the first one inside `limits` ships, and the last one in any case.
+
+    vectors: of the item vectors.  item_rows: of the ranker's item rows.  embeddings: inside the graphs.
+    in_all: limits for everything together against the models in float32; None where the limits of the parts suffice.
+    smallest_index: the smallest index that passes its gate; otherwise the fastest.
+    """
+
+    name: Profile
+    vectors: tuple[Precision, ...] = ("fp32",)
+    item_rows: tuple[RowForm, ...] = ("fp32",)
+    embeddings: tuple[Precision, ...] = ("fp32",)
+    neighbours: tuple[NeighbourLists, ...] = (NeighbourLists(None, "fp32"),)
+    limits: Limits = EACH
+    in_all: Limits | None = None
+    smallest_index: bool = False
+
+
+SMALLER: tuple[Precision, ...] = ("int8", "fp16", "fp32")
+PROFILES: dict[Profile, ExportProfile] = {
+    "default": ExportProfile("default"),
+    "edge": ExportProfile(
+        "edge",
+        vectors=SMALLER,
+        item_rows=("int8 components", *SMALLER),
+        embeddings=SMALLER,
+        neighbours=(NeighbourLists(20, "fp16"), NeighbourLists(None, "fp16"), NeighbourLists(None, "fp32")),
+        limits=Limits(overlap=0.85),  # other items of the same worth may take a place
+        in_all=Limits(0.01, 0.80),
+        smallest_index=True,
+    ),
+}
