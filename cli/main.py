@@ -5,6 +5,7 @@ import sys
 
 import typer
 
+from cli.compress_report import compress_report
 from cli.demo import demo
 from cli.doctor import doctor
 from cli.evaluate import evaluate
@@ -16,6 +17,7 @@ from cli.movielens import movielens
 from cli.prepare import prepare
 from cli.serve import serve
 from cli.train import train
+from cli.tune import tune
 
 app = typer.Typer(
     help="Train, export and serve recommendations.\n\nStart with: shortlist demo",
@@ -23,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, movielens, prepare, train, evaluate, export, load, serve, key, doctor):
+for command in (demo, movielens, prepare, train, tune, evaluate, compress_report, export, load, serve, key, doctor):
     app.command()(command)
 app.add_typer(events, name="events")
 

@@ -6,6 +6,7 @@ from typing import Any, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
+from models.compress.options import CompressSection
 from models.data.config_errors import describe
 from models.data.errors import ConfigError
 from models.data.sections import (
@@ -25,6 +26,8 @@ from models.data.sections import (
 from models.options import TrainSection
 from models.ranking.options import RankerName
 from models.section import Section
+from models.tune.options import TuneSection
+from models.tune.space import read_space
 
 SOURCES = ("interactions", "items", "users", "social", "item_edges", "impressions")  # the sections that have a path
 LABELLED_PATHS = ("train", "valid", "test")
@@ -46,6 +49,8 @@ class Config(Section):
     limits: LimitsSection = LimitsSection()
     state: StateSection = StateSection()
     train: TrainSection = TrainSection()
+    compress: CompressSection = CompressSection()
+    tune: TuneSection = TuneSection()
 
     @property
     def log(self) -> InteractionsSection:
@@ -93,6 +98,12 @@ class Config(Section):
             )
         if ranker.learn_from == "interactions":
             raise ValueError('train.ranker.learn_from = "interactions" is of a log; leave it out')
+        return self
+
+    @model_validator(mode="after")
+    def _the_model_has_what_is_searched(self) -> Self:
+        if "tune" in self.model_fields_set:
+            read_space(self.tune, self.train)
         return self
 
     @model_validator(mode="after")

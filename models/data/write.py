@@ -68,7 +68,7 @@ def write_dataset(
 
 
 def input_key(config: Config, archived: Sequence[Path] = ()) -> str:
-    """SHA-256 of the configuration (less paths, [train], [tune]) and of the content of every source and archive file."""
+    """SHA-256 of the configuration (no paths, [train], [tune]) and of the content of every source and archive file."""
     settings = config.model_dump(mode="json", exclude={"train", "tune"})
     digest = hashlib.sha256(f"{FORMAT_VERSION} {PREPARE_VERSION}".encode())
     for section in (getattr(config, name) for name in SOURCES):
