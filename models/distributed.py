@@ -17,6 +17,8 @@ from torch import Tensor, distributed, nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from models.hardware import CPU, Hardware
+
 TIMEOUT = timedelta(minutes=30)  # the longest that one process may be busy alone: preparing, or a closed form
 
 
@@ -51,13 +53,23 @@ def own_rows(count: int) -> slice:
     return slice(rank * count // size, (rank + 1) * count // size)
 
 
+def place_on_machine() -> int:
+    """This process's number among those of its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 @contextmanager
-def joined() -> Iterator[World]:
-    """Join the other processes where torchrun started this one; alone otherwise."""
+def joined(hardware: Hardware = CPU) -> Iterator[World]:
+    """Join the other processes where torchrun started this one; alone otherwise.
+
+    On GPUs gradients are summed there, by NCCL; what is counted on the CPU is summed by gloo all the same.
+    """
+    if hardware.device.type == "cuda":
+        torch.cuda.set_device(hardware.device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World(0, 1)
         return
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if hardware.device.type == "cuda" else "gloo"
     store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
     # torchrun's store keeps the addresses of processes that were killed: found there, they would be waited for
     store = distributed.PrefixStore(f"life_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]

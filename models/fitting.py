@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.autograd.profiler import record_function
 from torch.nn.utils import clip_grad_norm_
 
 from models.distributed import BatchLoss, SharedStep, is_first, shared
+from models.figures import figures_of
+from models.hardware import CPU, Hardware
 from models.options import GradientOptions
 from models.retrieval.model import RetrievalModel
-from models.run_log import RunLog
+from models.run_log import FIGURES_EVERY, RunLog
 from models.training_state import TrainingState, seed_step
 
 SAVE_EVERY = 100
@@ -28,7 +31,7 @@ class Fit:
 
     until_ms: only what happened before is learned from.  budget: share of the options' max_steps.  checkpoint: the
     file to go on from and to save to.  weights: to start from, None for a new model.  validate: figure to be
-    maximised, None to run through all steps.
+    maximised, None to run through all steps.  hardware: where it is calculated, no part of the key.
     """
 
     stage: str
@@ -39,6 +42,7 @@ class Fit:
     budget: float = 1.0
     weights: dict[str, NDArray[Any]] | None = None
     validate: Callable[[RetrievalModel], float] | None = None
+    hardware: Hardware = CPU
 
 
 class Task(Protocol):
@@ -111,6 +115,9 @@ class Run(Protocol):
     @property
     def checkpoint(self) -> Path: ...
 
+    @property
+    def hardware(self) -> Hardware: ...
+
 
 def run_steps(
     model: nn.Module,
@@ -123,8 +130,10 @@ def run_steps(
     """Train the model in place, resuming what was interrupted; it ends in evaluation mode, with its best weights.
 
     loss: of a step.  validate: figure to be maximised, of the model in evaluation mode; None to run through all steps.
-    Several processes share each step's batch and have the same figures.
+    Several processes share each step's batch and have the same figures. The model learns and is validated on the run's
+    device, validated in float32 as it will serve, and ends on the CPU.
     """
+    model.to(run.hardware.device)
     optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
     state = TrainingState(run.checkpoint, run.key, model, optimizer)
     state.resume()
@@ -135,23 +144,28 @@ def run_steps(
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * plan.rate(state.step)
         model.train()
-        backward_from, mean = take(state.step)
+        with record_function("loss"), run.hardware.mixed():
+            backward_from, mean = take(state.step)
         optimizer.zero_grad(set_to_none=True)
-        backward_from.backward()
-        if plan.max_gradient is not None:
-            clip_grad_norm_(model.parameters(), plan.max_gradient)
+        with record_function("backward"):
+            backward_from.backward()
+        limit = plan.max_gradient
+        norm = None if limit is None else clip_grad_norm_(model.parameters(), limit)
         optimizer.step()
         state.step += 1
         figures = {"loss": mean}
+        if state.step % FIGURES_EVERY == 0:
+            figures |= figures_of(model, optimizer, norm)
         if validate is not None and (state.step % plan.every == 0 or state.step == plan.steps):
             model.eval()
-            figures["validation"] = validate()
+            with record_function("validation"):
+                figures["validation"] = validate()
             state.judge(figures["validation"])
         log.step(run.stage, state.step, figures)
         if is_first() and state.step % SAVE_EVERY == 0:
             state.save()
     state.restore_best()
-    model.eval()
+    model.to("cpu").eval()
     return state
 
 

@@ -20,7 +20,7 @@ def full_softmax(
     user_vectors [b, d], positives int64 [b], item_vectors [N, d]. The logits are the memory it takes, b x N once.
     """
     rows = zip(torch.split(user_vectors, CHUNK), torch.split(positives, CHUNK), strict=True)
-    losses = [F.cross_entropy(users @ item_vectors.T, own, reduction="none") for users, own in rows]
+    losses = [F.cross_entropy(widened(users @ item_vectors.T), own, reduction="none") for users, own in rows]
     return _mean(torch.cat(losses), weights)
 
 
@@ -48,7 +48,7 @@ def sampled_softmax(
     large, unless n q(i) p(i) is small.
     """
     positive_logits = (user_vectors * positive_vectors).sum(-1)
-    negative_logits = user_vectors @ negative_vectors.T  # [b, n]
+    negative_logits = widened(user_vectors @ negative_vectors.T)  # [b, n]
     if log_proposal is not None:
         positive_logits = positive_logits - log_proposal[positives]
         negative_logits = negative_logits - log_proposal[negatives]
@@ -76,7 +76,7 @@ def in_batch_softmax(
     catalogue is estimated exactly with None; with the mask it is the one over the row's own item and what the user has
     not.
     """
-    logits = user_vectors @ item_vectors.T / temperature
+    logits = widened(user_vectors @ item_vectors.T) / temperature
     if log_share is not None:
         logits = logits - log_share
     if known is not None:
@@ -119,6 +119,11 @@ def bpr(positive_logits: Tensor, negative_logits: Tensor, weights: Tensor | None
     positive_logits [b], negative_logits [b, n].
     """
     return _mean(F.softplus(negative_logits - positive_logits.unsqueeze(1)).mean(1), weights)
+
+
+def widened(logits: Tensor) -> Tensor:
+    """Products that came in bfloat16, as float32: a sum of exponentials needs more than its three digits."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _binary(positive_losses: Tensor, negative_logits: Tensor, weights: Tensor | None) -> Tensor:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+FIGURES_EVERY = 20  # steps from one look at the learning rate, gradients and embeddings to the next
+
 
 class RunLog(Protocol):
     """One stage of training.  total: steps if nothing stops it early."""

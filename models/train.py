@@ -27,6 +27,7 @@ from models.data.dataset import Dataset
 from models.distributed import is_first, wait
 from models.exposure import PositionModel
 from models.fitting import Fit
+from models.hardware import CPU, Hardware
 from models.offline import Retrieval
 from models.options import SasRecOptions, TrainSection, TwoTowerOptions
 from models.ranking.interactions import fit_interactions
@@ -61,11 +62,11 @@ class Trained:
     options: TrainSection
 
 
-def train(dataset: Dataset, options: TrainSection, folder: Path, log: RunLog) -> None:
+def train(dataset: Dataset, options: TrainSection, folder: Path, log: RunLog, hardware: Hardware = CPU) -> None:
     """Run all stages that are not done. Raises ValueError for data that cannot be trained on, before any of them where
     a model cannot be built from it."""
     check_has_what_it_asks_for(dataset, options)
-    stages = Stages(dataset, options, folder, log)
+    stages = Stages(dataset, options, folder, log, hardware)
     # what a model needs and the data have not is told now, not after hours of the stage before it
     build_model(dataset, options, stages.ranker_start_ms)
     if options.ranker.model != "none":
@@ -177,9 +178,11 @@ class RankerLists(NamedTuple):
 class Stages:
     """The stages one by one; each is kept in `folder`. log: None where nothing is trained."""
 
-    def __init__(self, dataset: Dataset, options: TrainSection, folder: Path, log: RunLog | None) -> None:
+    def __init__(
+        self, dataset: Dataset, options: TrainSection, folder: Path, log: RunLog | None, hardware: Hardware = CPU
+    ) -> None:
         self.dataset, self.options, self.folder = dataset, options, folder
-        self._log = log
+        self._log, self._hardware = log, hardware
         self.key = training_key(dataset, options)
         length = dataset.splits.test_start_ms - dataset.splits.valid_start_ms
         windows = options.ranker.windows or sys.maxsize if _learns_from_windows(options) else 0
@@ -212,8 +215,9 @@ class Stages:
             self._ranker_of_interactions()
             return
         train_samples, valid_samples = lists or self.ranker_lists()
+        path = self._checkpoint(RANKER)
         fitted = fit_ranker(
-            self.dataset, train_samples, valid_samples, self.options, self.log, self._checkpoint(RANKER), self.key
+            self.dataset, train_samples, valid_samples, self.options, self.log, path, self.key, self._hardware
         )
         figures = {"ndcg@10": fitted.validation, "retrieval_ndcg@10": fitted.validation_retrieval}
         self._finish(RANKER, checkpoint.weights(fitted.model), figures)
@@ -233,7 +237,15 @@ class Stages:
             trained = load_first_retrieval(self.dataset, self.options, self.folder)
             retrieval = snapshot(self.dataset, trained, until_ms)
         model, best = fit_interactions(
-            self.dataset, until_ms, validation, self.options, self.log, path, self._stage_key(RANKER), retrieval
+            self.dataset,
+            until_ms,
+            validation,
+            self.options,
+            self.log,
+            path,
+            self._stage_key(RANKER),
+            retrieval,
+            self._hardware,
         )
         self._finish(RANKER, checkpoint.weights(model), {"ndcg@10 among all items": best})
 
@@ -286,7 +298,8 @@ class Stages:
         return ranker_samples(self.dataset, label_windows, num_sampled, self.options.seed, self.log, stage, length)
 
     def _fit(self, stage: str, until_ms: int, **more: Any) -> Fit:
-        return Fit(stage, self._stage_key(stage), self.options.seed, until_ms, self._checkpoint(stage), **more)
+        path = self._checkpoint(stage)
+        return Fit(stage, self._stage_key(stage), self.options.seed, until_ms, path, hardware=self._hardware, **more)
 
     def _stage_key(self, stage: str) -> str:
         return self.key if stage == RANKER else self._retrieval_key

@@ -8,6 +8,7 @@ import torch
 from models import checkpoint
 from models.data.labelled import LabelledTable
 from models.distributed import is_first, wait
+from models.hardware import CPU, Hardware
 from models.options import TrainSection
 from models.ranking.build import build
 from models.ranking.inputs import RankerInputs
@@ -19,7 +20,9 @@ from models.train import MODEL_VERSION
 FILE = "labelled.npz"
 
 
-def train_labelled(table: LabelledTable, options: TrainSection, folder: Path, log: RunLog) -> None:
+def train_labelled(
+    table: LabelledTable, options: TrainSection, folder: Path, log: RunLog, hardware: Hardware = CPU
+) -> None:
     """Train unless that is done. Raises ValueError for rows or options that cannot be trained with, or measured."""
     if table.test is not None:
         check_rows("test", table.test, _inputs(table), options.ranker)
@@ -33,7 +36,7 @@ def train_labelled(table: LabelledTable, options: TrainSection, folder: Path, lo
         log.finish(STAGE, "done before")
         return
     model, figure = fit_labelled(
-        _inputs(table), table.train, table.valid, options.ranker, options.seed, log, _unfinished(folder), key
+        _inputs(table), table.train, table.valid, options.ranker, options.seed, log, _unfinished(folder), key, hardware
     )
     if is_first():
         checkpoint.save(folder / FILE, checkpoint.weights(model), {"key": key, "figures": {"validation": figure}})

@@ -16,6 +16,7 @@ from models.baselines import UserLog
 from models.data.dataset import Dataset
 from models.distributed import BatchLoss, own_rows, total
 from models.hard_negatives import hardest, partly_hard
+from models.hardware import CPU, Hardware, device_of, placed
 from models.offline import Retrieval, moments, user_vectors
 from models.options import TrainSection
 from models.positives import Positives
@@ -53,6 +54,12 @@ class Sides:
             torch.from_numpy(item_numbers(dataset, dataset.interactions.before(now_ms), now_ms)),
         )
 
+    def of_users(self, users: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        return self.user_categorical[users].to(device), self.user_numeric[users].to(device)
+
+    def of_items(self, items: Tensor | slice, device: torch.device) -> tuple[Tensor, Tensor]:
+        return self.item_categorical[items].to(device), self.item_numeric[items].to(device)
+
 
 def fit_interactions(
     dataset: Dataset,
@@ -63,6 +70,7 @@ def fit_interactions(
     path: Path,
     key: str,
     retrieval: Retrieval | None = None,
+    hardware: Hardware = CPU,
 ) -> tuple[Ranker, float]:
     """The ranker with its best weights, in evaluation mode, and its NDCG@10 on new items of the validation window,
     among the whole catalogue.
@@ -80,7 +88,7 @@ def fit_interactions(
         ranker,
         lambda model: start_from_mean(model, share, ranker),
         lambda model: InteractionTask(model, dataset, sides, until_ms, targets, options, retrieval),
-        RankerRun(STAGE, key, options.seed, path),
+        RankerRun(STAGE, key, options.seed, path, hardware),
         log,
     )
     log.finish(STAGE, f"validation NDCG@10 {best:.4f} among all items")
@@ -136,15 +144,14 @@ class InteractionTask:
         own = own_rows(len(rows))
         rows, drawn = rows[own], drawn[own]
         items = torch.from_numpy(np.concatenate([self._items[rows, None], drawn], 1).ravel())  # [b * (1 + count)]
-        users = torch.from_numpy(self._users[rows])
-        row_user = torch.arange(len(rows)).repeat_interleave(1 + count)
-        sides, model = self._sides, self._model
-        user = model.user_module(sides.user_categorical[users], sides.user_numeric[users])
-        part = model.item_part(sides.item_categorical[items], sides.item_numeric[items])
-        scores = model.head_module(user, part, torch.zeros(len(items), 0), row_user)
-        labels = torch.zeros(len(rows), 1 + count)
+        model, device = self._model, device_of(self._model)
+        row_user = torch.arange(len(rows), device=device).repeat_interleave(1 + count)
+        user = model.user_module(*self._sides.of_users(torch.from_numpy(self._users[rows]), device))
+        part = model.item_part(*self._sides.of_items(items, device))
+        scores = model.head_module(user, part, torch.zeros(len(items), 0, device=device), row_user)
+        labels = torch.zeros(len(rows), 1 + count, device=device)
         labels[:, 0] = 1.0
-        told = None if weights is None else torch.from_numpy(weights[own].ravel()).float()
+        told = None if weights is None else placed(weights[own].ravel(), device).float()
         return BatchLoss(list_loss(self._options.ranker.loss, scores, labels.ravel(), row_user, told), len(rows))
 
     def _negatives(
@@ -185,20 +192,20 @@ class Everything:
 
     def __call__(self, users: NDArray[np.int64], mode: Mode, k: int) -> NDArray[np.int64]:
         """Lists int64 [U, k], padded with -1."""
-        sides = self.sides
+        sides, device = self.sides, device_of(self.model)
         num_items = sides.item_categorical.shape[0]
         lists = np.full((len(users), k), -1, np.int64)
-        chosen = torch.from_numpy(users)
         self.model.eval()
         with torch.inference_mode():
-            part = self.model.item_part(sides.item_categorical, sides.item_numeric)
-            rows = self.model.user_module(sides.user_categorical[chosen], sides.user_numeric[chosen])
-            cross, own = torch.zeros(num_items, 0), torch.zeros(num_items, dtype=torch.int64)
+            part = self.model.item_part(*sides.of_items(slice(None), device))
+            rows = self.model.user_module(*sides.of_users(torch.from_numpy(users), device))
+            cross = torch.zeros(num_items, 0, device=device)
+            own = torch.zeros(num_items, dtype=torch.int64, device=device)
             for row, user in enumerate(users.tolist()):
                 scores = self.model.head_module(rows[row : row + 1], part, cross, own)
                 if mode == "new":
-                    scores[torch.from_numpy(self.log.history(user, self.split_ms).items)] = -torch.inf
+                    scores[placed(self.log.history(user, self.split_ms).items, device)] = -torch.inf
                 best = scores.topk(min(k, num_items))
-                items = best.indices[torch.isfinite(best.values)].numpy()
+                items = best.indices[torch.isfinite(best.values)].cpu().numpy()
                 lists[row, : len(items)] = items
         return lists

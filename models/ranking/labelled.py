@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.distributed import BatchLoss, gather, own_rows
+from models.hardware import CPU, Hardware, device_of
 from models.ranking.inputs import RankerInputs
 from models.ranking.losses import list_loss
 from models.ranking.options import RankerOptions
@@ -62,6 +63,7 @@ def fit_labelled(
     log: RunLog,
     checkpoint: Path,
     key: str,
+    hardware: Hardware = CPU,
 ) -> tuple[Ranker, float]:
     """The ranker with its best weights, in evaluation mode, and its best figure on the validation rows: AUC, or the
     root of the mean squared error with loss = "squared".
@@ -76,7 +78,7 @@ def fit_labelled(
         options,
         lambda model: start_from_mean(model, float(train.labels.mean()), options),
         lambda model: _RowTask(model, train, valid, options, seed),
-        RankerRun(STAGE, key, seed, checkpoint),
+        RankerRun(STAGE, key, seed, checkpoint, hardware),
         log,
     )
     figure = -best if squared else best
@@ -92,7 +94,7 @@ def predict_rows(model: Ranker, rows: LabelledRows) -> NDArray[np.float32]:
         parts = [
             _score(model, *(c[start : start + PREDICTED] for c in columns)) for start in range(0, len(rows), PREDICTED)
         ]
-    return torch.cat(parts).numpy() if parts else np.zeros(0, np.float32)
+    return torch.cat(parts).cpu().numpy() if parts else np.zeros(0, np.float32)
 
 
 class _RowTask:
@@ -114,8 +116,8 @@ class _RowTask:
         rows = self._order[number * size : (number + 1) * size]
         rows = rows[own_rows(len(rows))]
         scores = _score(self._model, *(column.index_select(0, rows) for column in self._columns))
-        labels = self._labels.index_select(0, rows)
-        return BatchLoss(list_loss(self._options.loss, scores, labels, rows), len(rows))
+        labels, row_list = (part.to(scores.device) for part in (self._labels.index_select(0, rows), rows))
+        return BatchLoss(list_loss(self._options.loss, scores, labels, row_list), len(rows))
 
     def validate(self) -> float:
         own = np.zeros(len(self._valid), np.bool_)
@@ -133,7 +135,9 @@ def _columns(rows: LabelledRows) -> list[Tensor]:
 
 
 def _score(model: Ranker, *columns: Tensor) -> Tensor:
-    score: Tensor = model(*columns, torch.arange(columns[0].shape[0]))  # each row is its own user
+    device = device_of(model)
+    row_user = torch.arange(columns[0].shape[0], device=device)  # each row is its own user
+    score: Tensor = model(*(column.to(device) for column in columns), row_user)
     return score
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from models import metrics
 from models.data.dataset import Dataset
 from models.distributed import BatchLoss, gather, total, world
+from models.hardware import device_of, placed
 from models.ranking.inputs import item_codes
 from models.ranking.losses import list_loss, loss_weight
 from models.ranking.options import RankerOptions
@@ -45,9 +46,9 @@ class ListTask:
             return BatchLoss(torch.zeros(()), 0)
         rows, row_list = _rows(self._train, lists)
         logits = _score(self._model, self._categories, self._train, lists, rows, row_list)
-        labels = torch.from_numpy(self._train.labels[rows])
-        weights = None if self._train.weights is None else torch.from_numpy(self._train.weights[rows])
-        loss = list_loss(self._options.loss, logits, labels, torch.from_numpy(row_list), weights)
+        labels = placed(self._train.labels[rows], logits.device)
+        weights = None if self._train.weights is None else placed(self._train.weights[rows], logits.device)
+        loss = list_loss(self._options.loss, logits, labels, placed(row_list, logits.device), weights)
         return BatchLoss(loss, loss_weight(self._options.loss, self._train.labels[rows], row_list))
 
     def validate(self) -> float:
@@ -63,7 +64,7 @@ def predict(model: Ranker, dataset: Dataset, samples: RankerSamples, batch_size:
         for start in range(0, len(samples), batch_size):
             lists = np.arange(start, min(start + batch_size, len(samples)))
             rows, row_list = _rows(samples, lists)
-            parts.append(_score(model, categories, samples, lists, rows, row_list).numpy())
+            parts.append(_score(model, categories, samples, lists, rows, row_list).cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -121,21 +122,21 @@ def _score(
     rows: NDArray[np.int64],
     row_list: NDArray[np.int64],
 ) -> Tensor:
-    items = samples.items[rows]
+    items, device = samples.items[rows], device_of(model)
     score: Tensor = model(
-        torch.from_numpy(samples.user_categorical[lists]),
-        torch.from_numpy(samples.user_numeric[lists]),
-        categories[torch.from_numpy(items)],
-        torch.from_numpy(samples.item_numeric[samples.window[lists][row_list], items]),
-        torch.from_numpy(samples.cross[rows]),
-        torch.from_numpy(row_list),
-        *_histories(model, samples, lists),
+        placed(samples.user_categorical[lists], device),
+        placed(samples.user_numeric[lists], device),
+        categories[torch.from_numpy(items)].to(device),
+        placed(samples.item_numeric[samples.window[lists][row_list], items], device),
+        placed(samples.cross[rows], device),
+        placed(row_list, device),
+        *(placed(array, device) for array in _histories(model, samples, lists)),
     )
     return score
 
 
-def _histories(model: Ranker, samples: RankerSamples, lists: NDArray[np.int64]) -> list[Tensor]:
+def _histories(model: Ranker, samples: RankerSamples, lists: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """What the user's side takes besides the features."""
     if not model.user_module.history_length:
         return []
-    return [torch.from_numpy(array[lists].astype(np.int64)) for array in (samples.history, samples.set_ordinal)]
+    return [array[lists].astype(np.int64) for array in (samples.history, samples.set_ordinal)]

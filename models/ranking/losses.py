@@ -56,11 +56,11 @@ def softmax(logits: Tensor, labels: Tensor, row_list: Tensor, weights: Tensor | 
         logits = torch.where(negative, logits + weights.clamp(min=1e-6).log(), logits)
     num_lists = int(row_list[-1]) + 1
     with torch.no_grad():
-        lowest = torch.full((num_lists,), -torch.inf)
+        lowest = logits.new_full((num_lists,), -torch.inf)
         top = lowest.scatter_reduce(0, row_list[negative], logits[negative], "amax")
     contested = positive & (top[row_list] > -torch.inf)
     shifted = (logits[negative] - top[row_list[negative]]).exp()
-    total = torch.ones(num_lists).scatter_reduce(0, row_list[negative], shifted, "sum", include_self=False)
+    total = logits.new_ones(num_lists).scatter_reduce(0, row_list[negative], shifted, "sum", include_self=False)
     of = row_list[contested]
     losses = F.softplus(total[of].log() + top[of] - logits[contested])
     return _mean_of_lists(losses if weights is None else losses * weights[contested], of)
@@ -74,7 +74,8 @@ def _pairs(positive: Tensor, row_list: Tensor) -> tuple[Tensor, Tensor]:
     of = row_list[positives]
     repeats = counts[of]
     first = torch.repeat_interleave(positives, repeats)
-    inside = torch.arange(len(first)) - torch.repeat_interleave(repeats.cumsum(0) - repeats, repeats)
+    before = torch.repeat_interleave(repeats.cumsum(0) - repeats, repeats)
+    inside = torch.arange(len(first), device=first.device) - before
     return first, negatives[torch.repeat_interleave(starts[of], repeats) + inside]
 
 

@@ -13,6 +13,7 @@ from models.contract.schema import MultiFeature
 from models.data.dataset import Dataset
 from models.distributed import BatchLoss, total
 from models.fitting import Plan, run_steps
+from models.hardware import CPU, Hardware
 from models.item_stats import NAMES
 from models.options import TrainSection
 from models.ranking.build import build
@@ -40,12 +41,13 @@ class RankerFit:
 
 @dataclass(frozen=True, slots=True)
 class RankerRun:
-    """stage: as it is reported.  key, checkpoint: see TrainingState."""
+    """stage: as it is reported.  key, checkpoint: see TrainingState.  hardware: where it is calculated."""
 
     stage: str
     key: str
     seed: int
     checkpoint: Path
+    hardware: Hardware = CPU
 
 
 class Task(Protocol):
@@ -90,6 +92,7 @@ def fit_ranker(
     log: RunLog,
     path: Path,
     key: str,
+    hardware: Hardware = CPU,
 ) -> RankerFit:
     """The ranker with its best weights, in evaluation mode.
 
@@ -108,7 +111,7 @@ def fit_ranker(
         ranker,
         start,
         lambda model: ListTask(model, dataset, train, valid, ranker, seed),
-        RankerRun("ranker", key, seed, path),
+        RankerRun("ranker", key, seed, path, hardware),
         log,
     )
     retrieval = list_ndcg(valid, valid.cross[:, column])

@@ -11,6 +11,7 @@ from models import checkpoint, losses
 from models.data.dataset import Dataset
 from models.distributed import BatchLoss, own_rows
 from models.fitting import Fit, fit_steps
+from models.hardware import device_of, placed
 from models.options import BprOptions
 from models.positives import Positives
 from models.retrieval.edge_batches import EdgeBatches
@@ -93,12 +94,13 @@ def train(model: Bpr, pairs: Positives, options: BprOptions, run: Fit, log: RunL
 
 
 def learn_fold_in(model: Bpr, matrix: Tensor) -> None:
-    """Ridge regression of the users' vectors on the means of their items' vectors.  matrix: sparse [U, N]."""
+    """Ridge regression of the users' vectors on the means of their items' vectors.  matrix: sparse [U, N], on the CPU,
+    where it is solved."""
     with torch.no_grad():
         counts = torch.bincount(matrix.indices()[0], minlength=matrix.shape[0])
         known = counts > 0
-        means = ((matrix @ model.items)[known] / counts[known].unsqueeze(1)).double()
-        wanted = model.users[known].double()
+        means = ((matrix @ model.items.cpu())[known] / counts[known].unsqueeze(1)).double()
+        wanted = model.users.cpu()[known].double()
         center, target = means.mean(0), wanted.mean(0)
         means, wanted = means - center, wanted - target
         scale = means.square().mean().clamp(min=1e-12)  # so that the ridge means the same for short and long vectors
@@ -121,7 +123,8 @@ class BprTask:
         users, items = self._edges.batch(epoch, number)
         others = negatives(users, self._options.negatives, self._proposal, self._edges.positives, rng)
         rows = own_rows(len(users))
-        user, item, other = (torch.from_numpy(array[rows]) for array in (users, items, others))
+        device = device_of(self._model)
+        user, item, other = (placed(array[rows], device) for array in (users, items, others))
         return BatchLoss(bpr_loss(self._model, user, item, other, self._options.l2), len(user))
 
 

@@ -1,11 +1,12 @@
 """Batches of user-item edges, and the loss of an edge: what models that propagate over the graph learn from."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.hardware import placed
+from models.losses import widened
 from models.positives import Positives
 from models.sampling import accidental_positives
 
@@ -60,10 +61,11 @@ def edges_softmax(
     is an item of the user is masked. The sum over negatives is the same for all edges of a user and made once.
     """
     distinct_users, row = np.unique(users, return_inverse=True)
-    vectors = user_vectors[torch.from_numpy(distinct_users)]
-    logits = vectors @ item_vectors[torch.from_numpy(negatives)].T  # [distinct users, n]
-    known = torch.from_numpy(accidental_positives(distinct_users, negatives, positives))
+    device = user_vectors.device
+    vectors = user_vectors[placed(distinct_users, device)]
+    logits = widened(vectors @ item_vectors[placed(negatives, device)].T)  # [distinct users, n]
+    known = placed(accidental_positives(distinct_users, negatives, positives), device)
     others = logits.masked_fill(known, -1e4).logsumexp(1)
-    rows = torch.from_numpy(row)
-    own = (vectors[rows] * item_vectors[torch.from_numpy(items)]).sum(-1)
+    rows = placed(row, device)
+    own = (vectors[rows] * item_vectors[placed(items, device)]).sum(-1)
     return F.softplus(others[rows] - own).mean()

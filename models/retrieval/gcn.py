@@ -12,7 +12,8 @@ degrees and added with one weight; as in LightGCN they are in what `known_user_v
 exported tower, which computes a user's row of both convolutions from the history and the user's features, exactly.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,10 @@ class NodeFeatures(NamedTuple):
     sizes: list[int]
     numeric: Tensor
 
+    def each(self, to: Callable[[Tensor], Tensor]) -> "NodeFeatures":
+        """With each of its tensors as `to` gives it: on another device."""
+        return NodeFeatures([to(codes) for codes in self.codes], self.sizes, to(self.numeric))
+
     def __bool__(self) -> bool:
         """Whether there is any."""
         return bool(self.sizes) or self.numeric.shape[1] > 0
@@ -61,7 +66,7 @@ class FeatureWeights(nn.Module):
 
     def forward(self, codes: list[Tensor], numeric: Tensor) -> Tensor:
         """codes int64 [n, m] of each feature, numeric float32 [n, G] -> [n, hidden]."""
-        rows = torch.zeros(len(numeric), self.numbers.shape[1])
+        rows = torch.zeros(len(numeric), self.numbers.shape[1], device=numeric.device)
         if len(self.numbers):  # a product over nothing cannot be quantized
             rows = numeric @ self.numbers
         for table, of_feature in zip(self.tables, codes, strict=True):
@@ -107,6 +112,11 @@ class Gcn(PropagatingModel):
         self.final_items: Tensor
         self.history_rows: Tensor
         self.refresh()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        users, items = self._inputs
+        self._inputs = users.each(fn), items.each(fn)
+        return super()._apply(fn, recurse)
 
     def propagate(self) -> tuple[Tensor, Tensor]:
         """Vectors of all users [U, d] and of all items [N, d]."""

@@ -12,6 +12,7 @@ from models.contract.schema import MultiFeature, VectorFeature
 from models.data.dataset import Dataset
 from models.distributed import BatchLoss, own_rows
 from models.fitting import Fit, fit_steps
+from models.hardware import placed
 from models.options import GcnOptions
 from models.retrieval.edge_batches import EdgeBatches, edges_softmax
 from models.retrieval.gcn import Gcn, GcnConfig, NodeFeatures
@@ -105,5 +106,5 @@ class GcnTask:
 
 
 def _some_as_new(vectors: Tensor, new: Callable[[Tensor], Tensor], share: float, rng: np.random.Generator) -> Tensor:
-    rows = torch.from_numpy(np.flatnonzero(rng.random(len(vectors)) < share))
-    return vectors.index_copy(0, rows, new(rows))
+    rows = placed(np.flatnonzero(rng.random(len(vectors)) < share), vectors.device)
+    return vectors.index_copy(0, rows, new(rows).to(vectors.dtype))

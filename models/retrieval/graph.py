@@ -1,5 +1,6 @@
 """The graph that LightGCN and GCN propagate over: users, items, and edges of three kinds between them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +23,9 @@ class _Neighbours:
         order = np.lexsort((columns, rows))
         offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))])
         return cls(torch.from_numpy(columns[order]), torch.from_numpy(offsets))
+
+    def each(self, to: Callable[[Tensor], Tensor]) -> "_Neighbours":
+        return _Neighbours(to(self.indices), to(self.offsets))
 
     def sum(self, vectors: Tensor) -> Tensor:
         """Sum of each row's neighbours: vectors [C, d] -> [R, d]; zero for a row without any.
@@ -107,7 +111,11 @@ class Relation:
 
     def row_degree(self) -> NDArray[np.int64]:
         """Edges of each row, int64 [R]."""
-        return np.diff(self.to_rows.offsets.numpy())
+        return np.diff(self.to_rows.offsets.cpu().numpy())
+
+    def each(self, to: Callable[[Tensor], Tensor]) -> "Relation":
+        """With each of its tensors as `to` gives it: on another device."""
+        return Relation(self.to_rows.each(to), self.to_columns.each(to), to(self.row_scale), to(self.column_scale))
 
 
 class Graph(NamedTuple):
@@ -133,6 +141,12 @@ class Graph(NamedTuple):
         social = Relation.among(social_edges, num_users) if len(social_edges) else None
         similar = Relation.among(item_edges, num_items) if len(item_edges) else None
         return cls(to_users, to_users.reversed, social, similar)
+
+    def each(self, to: Callable[[Tensor], Tensor]) -> "Graph":
+        """With each of its tensors as `to` gives it."""
+        to_users = self.to_users.each(to)
+        among = [None if relation is None else relation.each(to) for relation in (self.social, self.similar)]
+        return Graph(to_users, to_users.reversed, *among)
 
     @property
     def num_users(self) -> int:

@@ -97,7 +97,7 @@ class LightGcn(PropagatingModel):
         with torch.no_grad():
             self.final_users, self.final_items, self.history_rows = self.propagate()
             # the mean over those with a history scores an item by its mean score over them: popular items come first
-            active = torch.from_numpy(self.graph.to_users.row_degree() > 0)
+            active = torch.from_numpy(self.graph.to_users.row_degree() > 0).to(self.final_users.device)
             self.no_history = self.final_users[active].sum(0) / active.sum().clamp(min=1)
 
     def forward(self, history: Tensor, set_ordinal: Tensor, *user_features: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from models import checkpoint
 from models.data.dataset import Dataset
 from models.distributed import BatchLoss, of_all, own_rows
 from models.fitting import Fit, fit_steps
+from models.hardware import placed
 from models.losses import bpr
 from models.options import LightGcnOptions
 from models.retrieval.edge_batches import EdgeBatches, edges_softmax
@@ -78,9 +79,10 @@ class LightGcnTask:
         if options.loss == "bpr":
             others = negatives(users, 1, self._taken, positives, rng)[rows]
             users, items = users[rows], items[rows]
-            vectors = user_vectors[users]
-            own = (vectors * item_vectors[items]).sum(-1)  # [b]
-            loss = bpr(own, (item_vectors[others] @ vectors.unsqueeze(2)).squeeze(2))
+            user, item, other = (placed(array, user_vectors.device) for array in (users, items, others))
+            vectors = user_vectors[user]
+            own = (vectors * item_vectors[item]).sum(-1)  # [b]
+            loss = bpr(own, (item_vectors[other] @ vectors.unsqueeze(2)).squeeze(2))
         else:
             others = self._edges.draw_items(options.negatives, rng)
             users, items = users[rows], items[rows]
@@ -90,5 +92,6 @@ class LightGcnTask:
     def _squared_length(self, users: NDArray[np.int64], items: NDArray[np.int64], others: NDArray[np.int64]) -> Tensor:
         """Half the squared length of the batch's first vectors, divided by its edges (He et al. 2020, equation 15)."""
         of_users, of_items = self._model.users.weight, self._model.items.weight
-        chosen = (of_users[users], of_items[items], of_items[others.ravel()])
+        user, item, other = (placed(array, of_users.device) for array in (users, items, others.ravel()))
+        chosen = of_users[user], of_items[item], of_items[other]
         return sum(((vectors**2).sum() for vectors in chosen), start=torch.zeros(())) / (2 * len(users))

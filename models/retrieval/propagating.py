@@ -1,10 +1,12 @@
 """Retrieval models that propagate over a graph, and are asked for tables made from it."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Self
 
 from torch import Tensor
 
+from models.retrieval.graph import Graph
 from models.retrieval.linear import distinct_items
 from models.retrieval.model import RetrievalModel
 
@@ -13,6 +15,8 @@ class PropagatingModel(RetrievalModel):
     """`forward` and `item_vectors` read tables, so that no request waits for the graph. They are made when weights
     are loaded and whenever the model enters evaluation mode; training propagates itself."""
 
+    graph: Graph
+
     def __init__(self) -> None:
         super().__init__()
         self.register_load_state_dict_post_hook(lambda model, keys: model.refresh())  # type: ignore[no-untyped-call]
@@ -20,6 +24,11 @@ class PropagatingModel(RetrievalModel):
     @abstractmethod
     def refresh(self) -> None:
         """Make the tables anew from the weights and the graph."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What nn.Module does with each tensor, as when it goes to another device, is done with the graph's too."""
+        self.graph = self.graph.each(fn)
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

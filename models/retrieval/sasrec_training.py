@@ -10,8 +10,9 @@ from models.baselines import popularity
 from models.data.dataset import Dataset
 from models.distributed import BatchLoss, own_rows
 from models.fitting import Fit, fit_steps
+from models.hardware import device_of, placed
 from models.item_features import item_features
-from models.losses import bce, full_softmax, gbce, sampled_softmax
+from models.losses import bce, full_softmax, gbce, sampled_softmax, widened
 from models.options import SasRecOptions
 from models.positives import Positives
 from models.retrieval.batches import HistoryWindows
@@ -81,15 +82,16 @@ class SasRecTask:
         priority = rng.random((len(ends), batch.weights.shape[1]))[rows]
         priority = np.where(batch.weights > 0, priority, -1.0)
         chosen = np.argsort(-priority, axis=1)[:, : self._options.moments]
+        device = device_of(self._model)
         moments, targets, weights = (
-            torch.from_numpy(np.take_along_axis(array, chosen, 1))
+            placed(np.take_along_axis(array, chosen, 1), device)
             for array in (batch.set_ordinal, batch.targets, batch.weights)
         )  # [B, q]
-        history, ordinal = torch.from_numpy(batch.history), torch.from_numpy(batch.set_ordinal)
+        history, ordinal = placed(batch.history, device), placed(batch.set_ordinal, device)
         vectors = self._model.user_vectors(history, ordinal, moments)  # [B, q, d]
         if self._options.loss in ("bce", "gbce"):
             some, drawn = self._negatives(self._windows.users(ends), rng)
-            vectors, targets, weights = (array[torch.from_numpy(some[rows])] for array in (vectors, targets, weights))
+            vectors, targets, weights = (array[placed(some[rows], device)] for array in (vectors, targets, weights))
             loss = self._binary(vectors, targets, weights, drawn[np.cumsum(some)[rows][some[rows]] - 1])
         else:
             usable = weights > 0
@@ -108,14 +110,14 @@ class SasRecTask:
         model = self._model
         if self._options.loss == "softmax":
             return full_softmax(vectors, targets, model.item_vectors(), weights)
-        drawn = torch.from_numpy(self._proposal.draw(self._options.negatives, rng))
+        drawn = placed(self._proposal.draw(self._options.negatives, rng), vectors.device)
         return sampled_softmax(
             vectors,
             targets,
             model.items(targets),
             drawn,
             model.items(drawn),
-            torch.from_numpy(self._proposal.log_probability),
+            placed(self._proposal.log_probability, vectors.device),
             weights,
         )
 
@@ -123,7 +125,8 @@ class SasRecTask:
         """vectors [b, q, d], targets int64 [b, q], weights [b, q], drawn int64 [b, k]."""
         options, usable = self._options, weights > 0
         positive_logits = (vectors * self._model.items(targets)).sum(-1)[usable]
-        negative_logits = (vectors @ self._model.items(torch.from_numpy(drawn)).transpose(1, 2))[usable]  # [n, k]
+        others = self._model.items(placed(drawn, vectors.device))
+        negative_logits = widened(vectors @ others.transpose(1, 2))[usable]  # [n, k]
         if options.loss == "bce":
             return bce(positive_logits, negative_logits, weights[usable])
         calibration = options.gbce_calibration

@@ -9,6 +9,7 @@ from models.contract.features import USER_NUMERIC
 from models.data.dataset import Dataset, Interactions
 from models.distributed import BatchLoss, own_rows
 from models.fitting import Fit, fit_steps
+from models.hardware import device_of, placed
 from models.item_features import item_features
 from models.losses import in_batch_softmax
 from models.options import TwoTowerOptions
@@ -83,14 +84,15 @@ class TwoTowerTask:
         batch = self._moments.batch(self._batches[number], rng)
         features = self._features.partly_hidden(batch.rows, rng)
         rows = own_rows(len(batch.rows))  # of the users; their items stand against all of the batch
-        inputs = (torch.from_numpy(array[rows]) for array in (batch.history, batch.set_ordinal, *features))
+        device = device_of(self._model)
+        inputs = (placed(array[rows], device) for array in (batch.history, batch.set_ordinal, *features))
         known = accidental_positives(self._users[batch.rows[rows]].astype(np.int64), batch.targets, self._positives)
         loss = in_batch_softmax(
             self._model(*inputs),
-            self._model.items(torch.from_numpy(batch.targets)),
-            torch.from_numpy(self._log_share[batch.targets]),
-            torch.from_numpy(known),
-            torch.from_numpy(batch.weights[rows]),
+            self._model.items(placed(batch.targets, device)),
+            placed(self._log_share[batch.targets], device),
+            placed(known, device),
+            placed(batch.weights[rows], device),
             first=rows.start,
         )
         return BatchLoss(loss, float(batch.weights[rows].sum()))

@@ -9,6 +9,7 @@ from models import metrics
 from models.contract.user_inputs import FEATURES, HISTORY, user_inputs
 from models.data.dataset import Dataset
 from models.distributed import own_rows, total
+from models.hardware import placed
 from models.offline import moments, seen_items
 from models.retrieval.model import RetrievalModel
 from models.targets import Mode, Window, window_targets
@@ -30,10 +31,9 @@ def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int)
     rows = np.linspace(0, len(targets) - 1, min(MAX_USERS, len(targets))).astype(np.int64)
     rows = rows[own_rows(len(rows))]
     whos = moments(dataset, targets.users[rows].tolist(), window.start_ms)
-    seen = [torch.from_numpy(seen_items(who.state, np.asarray(dataset.item_hashes))) for who in whos]
+    seen = [seen_items(who.state, np.asarray(dataset.item_hashes)) for who in whos]
     features = [who.features(dataset.schema) for who in whos]
-    made = user_inputs((*HISTORY, *FEATURES), history_length, [who.history for who in whos], features)
-    inputs = {name: torch.from_numpy(rows) for name, rows in made.items()}
+    inputs = user_inputs((*HISTORY, *FEATURES), history_length, [who.history for who in whos], features)
     wanted = [targets.items[targets.offsets[row] : targets.offsets[row + 1]] for row in rows]
     counts = np.array([len(row) for row in wanted])
 
@@ -42,12 +42,12 @@ def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int)
         hits = np.zeros((len(rows), 10), np.bool_)
         for start in range(0, len(rows), BATCH):
             chunk = slice(start, min(start + BATCH, len(rows)))
-            users = model(*(inputs[name][chunk] for name in model.tower_inputs))
+            users = model(*(placed(inputs[name][chunk], vectors.device) for name in model.tower_inputs))
             scores = users @ vectors.T  # [B, N]
             for offset, row in enumerate(range(chunk.start, chunk.stop)):
                 if mode == "new":
-                    scores[offset, seen[row]] = -torch.inf
-                found = scores[offset].topk(min(10, len(vectors))).indices.numpy()
+                    scores[offset, placed(seen[row], vectors.device)] = -torch.inf
+                found = scores[offset].topk(min(10, len(vectors))).indices.cpu().numpy()
                 hits[row, : len(found)] = np.isin(found, wanted[row])
         summed, users = total(np.array([metrics.ndcg(hits, counts, 10).sum(), len(rows)])).tolist()
         return float(summed / users)
