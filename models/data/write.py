@@ -68,8 +68,8 @@ def write_dataset(
 
 
 def input_key(config: Config, archived: Sequence[Path] = ()) -> str:
-    """SHA-256 of the configuration (no paths, [train], [tune]) and of the content of every source and archive file."""
-    settings = config.model_dump(mode="json", exclude={"train", "tune"})
+    """SHA-256 of the configuration (only what preparing reads) and of the content of every source and archive file."""
+    settings = config.model_dump(mode="json", exclude={"train", "compress", "tune"})
     digest = hashlib.sha256(f"{FORMAT_VERSION} {PREPARE_VERSION}".encode())
     for section in (getattr(config, name) for name in SOURCES):
         digest.update(b"section")
