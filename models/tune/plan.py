@@ -27,13 +27,11 @@ def make_plan(config: Config, dataset: Dataset, data_dir: Path) -> Plan:
         RetrievalTrials(dataset, folder) if stage == "retrieval" else RankerTrials(dataset, folder, data_dir / "train")
     )
     trials.check(config.train)
-    section = getattr(config.train, stage).model_dump()
-    base = {key: section[key] for key in space}
 
     def with_values(values: dict[str, Value]) -> TrainSection:
         return options_with(config, values)
 
-    return Plan(stage, config.train.seed, space, base, with_values, trials, trials.clear)
+    return Plan(stage, config.train.seed, space, base_values(config), with_values, trials, trials.clear)
 
 
 def study_key(config: Config, dataset: Dataset) -> str:
@@ -44,9 +42,15 @@ def study_key(config: Config, dataset: Dataset) -> str:
     stage, space = config.tune.stage, read_space(config.tune, config.train)
     options = config.train.model_dump(mode="json", exclude={"ranker"} if stage == "retrieval" else set())
     for key in space:
-        del options[stage][key]
+        options[stage].pop(key, None)  # a section may leave out what was not set
     told = (MODEL_VERSION, dataset.fingerprint, dataset.splits, stage, space, orjson.dumps(options).decode())
     return sha256(repr(told).encode()).hexdigest()
+
+
+def base_values(config: Config) -> dict[str, Value]:
+    """Of the searched keys, as shortlist.toml has them."""
+    section = getattr(config.train, config.tune.stage)
+    return {key: getattr(section, key) for key in read_space(config.tune, config.train)}
 
 
 def options_with(config: Config, values: dict[str, Value]) -> TrainSection:

@@ -29,6 +29,7 @@ def draw(space: Space, points: Sequence[Point], figure: str) -> Figure:
     _best_so_far(history, points)
     history.set_title("history")
     history.set_xlabel("trial")
+    history.locator_params(axis="x", integer=True)
     for panel, (key, part) in zip(panels[1:], space.items(), strict=False):
         panel.set_title(key)
         _scale(panel, part)
