@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cli.compressed import Compressed, trained_in
 from cli.options import DATA_DIR, DataDir, reported
 from cli.train import read_table_section
 
@@ -22,7 +23,11 @@ SERVED, RETRIEVAL, TRAINED_USERS = "retrieval_ranking", "retrieval", "trained_us
 EVERYTHING = "ranker_on_everything"
 
 
-def evaluate(data_dir: DataDir = DATA_DIR, baskets: bool = typer.Option(False, help="Also the next basket.")) -> None:
+def evaluate(
+    data_dir: DataDir = DATA_DIR,
+    baskets: bool = typer.Option(False, help="Also the next basket."),
+    compressed: Compressed = None,
+) -> None:
     """Evaluate the models that know nothing of the test window, as int8 graphs, and print the tables. After training
     on a labelled table: its ranker, on the table's test rows.
 
@@ -44,12 +49,20 @@ def evaluate(data_dir: DataDir = DATA_DIR, baskets: bool = typer.Option(False, h
         if table := read_table_section(data_dir):
             evaluate_table(table, data_dir)
             return
-        report = evaluate_test_bundle(load_dataset(data_dir / "prepared"), data_dir, baskets=baskets)
+        dataset = load_dataset(data_dir / "prepared")
+        report = evaluate_test_bundle(dataset, data_dir, baskets=baskets, compressed=compressed)
     print_report(report, Console())
-    typer.echo(f"{data_dir / FOLDER / REPORT}")
+    typer.echo(f"{report_folder(data_dir, compressed) / REPORT}")
 
 
-def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = False) -> "Report":
+def report_folder(data_dir: Path, compressed: str | None = None) -> Path:
+    """Of compressed models below that of the trained ones."""
+    return data_dir / FOLDER if compressed is None else data_dir / FOLDER / "compressed" / compressed
+
+
+def evaluate_test_bundle(
+    dataset: "Dataset", data_dir: Path, *, baskets: bool = False, compressed: str | None = None
+) -> "Report":
     """Export the models trained up to the test window, and evaluate that bundle on it. Writes report.json."""
     import shutil
     from dataclasses import replace
@@ -63,9 +76,9 @@ def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = 
     from models.evaluate import evaluate_systems
     from models.targets import Window
 
-    folder = data_dir / FOLDER
+    folder = report_folder(data_dir, compressed)
     shutil.rmtree(folder / "bundles", ignore_errors=True)  # of an evaluation before
-    path = export_bundle(dataset, data_dir, folder / "bundles", for_test=True)
+    path = export_bundle(dataset, data_dir, folder / "bundles", for_test=True, compressed=compressed)
     bundle, split = open_bundle(path), dataset.splits.test_start_ms
     models = open_models(dataset, bundle)
     served = BundleSystem(models, split, "ranking")  # in a bundle without a ranker this is the retrieval order
@@ -75,8 +88,8 @@ def evaluate_test_bundle(dataset: "Dataset", data_dir: Path, *, baskets: bool = 
         name: served,
         RETRIEVAL: BundleSystem(models, split, "retrieval"),
         "user_vector": BundleSystem(models, split, "user_vector"),
-        **_trained_users(dataset, data_dir),
-        **_ranker_on_everything(dataset, data_dir),
+        **_trained_users(dataset, data_dir, compressed),
+        **_ranker_on_everything(dataset, data_dir, compressed),
         **plain,
     }
     report = evaluate_systems(
@@ -130,16 +143,15 @@ def evaluate_table(section: "LabelledSection", data_dir: Path) -> None:
     typer.echo(f"{data_dir / FOLDER / REPORT}")
 
 
-def _trained_users(dataset: "Dataset", data_dir: Path) -> dict[str, "System"]:
+def _trained_users(dataset: "Dataset", data_dir: Path, compressed: str | None) -> dict[str, "System"]:
     """The retrieval model with the user vectors of its training, for a model that has them."""
     import torch
 
-    from cli.train import read_options
     from models.baselines import UserLog
     from models.train import load_first_retrieval
     from models.trained_users import TrainedUsers
 
-    model = load_first_retrieval(dataset, read_options(data_dir), data_dir / "train")
+    model = load_first_retrieval(dataset, *trained_in(data_dir, compressed))
     with torch.inference_mode():
         users, items = model.known_user_vectors(), model.item_vectors()
     if users is None:
@@ -148,17 +160,16 @@ def _trained_users(dataset: "Dataset", data_dir: Path) -> dict[str, "System"]:
     return {TRAINED_USERS: TrainedUsers(users.numpy(), items.numpy(), log, dataset.splits.test_start_ms)}
 
 
-def _ranker_on_everything(dataset: "Dataset", data_dir: Path) -> dict[str, "System"]:
+def _ranker_on_everything(dataset: "Dataset", data_dir: Path, compressed: str | None) -> dict[str, "System"]:
     """A ranker that needs no candidates, over the whole catalogue, as papers measure it."""
-    from cli.train import read_options
     from models.baselines import UserLog
     from models.ranking.interactions import Everything, Sides
     from models.train import load_trained
 
-    options = read_options(data_dir)
+    options, folder = trained_in(data_dir, compressed)
     if options.ranker.model == "none" or options.ranker.learn_from == "candidates":
         return {}
-    ranker = load_trained(dataset, options, data_dir / "train", for_test=True).ranker
+    ranker = load_trained(dataset, options, folder, for_test=True).ranker
     assert ranker is not None
     sides = Sides.at(dataset, dataset.splits.valid_start_ms)  # what it was trained on
     return {EVERYTHING: Everything(ranker, sides, UserLog.of(dataset), dataset.splits.test_start_ms)}
@@ -174,20 +185,20 @@ def _compare_with_service(dataset: "Dataset", bundle: Path, served: "BundleSyste
     typer.echo(f"parity: {found.equal:.2%} of {found.lists} lists are the same through the service")
 
 
-def read_report(data_dir: Path, training_key: str) -> dict[str, Any] | None:
+def read_report(data_dir: Path, training_key: str, compressed: str | None = None) -> dict[str, Any] | None:
     """The last evaluation's report, parsed; None when there is none or it measured other models."""
     import orjson
 
     try:
-        report: dict[str, Any] = orjson.loads((data_dir / FOLDER / REPORT).read_bytes())
+        report: dict[str, Any] = orjson.loads((report_folder(data_dir, compressed) / REPORT).read_bytes())
     except FileNotFoundError:
         return None
     return report if report.get("training_key") == training_key else None
 
 
-def manifest_metrics(data_dir: Path, training_key: str) -> dict[str, dict[str, float]]:
+def manifest_metrics(data_dir: Path, training_key: str, compressed: str | None = None) -> dict[str, dict[str, float]]:
     """Figures of these models for the bundle's manifest; none when they were not evaluated."""
-    report = read_report(data_dir, training_key)
+    report = read_report(data_dir, training_key, compressed)
     if report is None:
         return {}
     groups: dict[str, dict[str, float]] = {

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cli.compressed import Compressed, trained_in
 from cli.options import DATA_DIR, DataDir, reported
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def export(
     profile: Annotated[
         Profile, typer.Option(help="edge: the smallest bundle within 1 % of NDCG@10, for small servers and devices.")
     ] = "default",
+    compressed: Compressed = None,
     activate: bool = typer.Option(True, help="Make the bundle the active one; a running service follows."),
 ) -> None:
     """Export the trained models as int8 graphs and an index; refused unless every gate holds.
@@ -44,7 +46,13 @@ def export(
         require_log(data_dir)
         dataset = load_dataset(data_dir / "prepared")
         path = export_bundle(
-            dataset, data_dir, data_dir / "bundles", for_test=False, shift_to_now=shift_to_now, profile=profile
+            dataset,
+            data_dir,
+            data_dir / "bundles",
+            for_test=False,
+            shift_to_now=shift_to_now,
+            profile=profile,
+            compressed=compressed,
         )
         if activate:
             activate_bundle(path)
@@ -62,6 +70,7 @@ def export_bundle(
     for_test: bool,
     shift_to_now: bool = False,
     profile: Profile = "default",
+    compressed: str | None = None,
 ) -> Path:
     """Write a bundle of the models before the test window, or of the last ones. Raises GateError, CheckpointError."""
     import time
@@ -71,12 +80,12 @@ def export_bundle(
 
     from cli.compress_report import compression_card
     from cli.evaluate import manifest_metrics
-    from cli.train import read_options
     from export.run import STEPS, build_content
     from export.write import write_bundle
     from models.train import load_trained
 
-    trained = load_trained(dataset, read_options(data_dir), data_dir / "train", for_test=for_test)
+    options, folder = trained_in(data_dir, compressed)
+    trained = load_trained(dataset, options, folder, for_test=for_test)
     now_ms = int(time.time() * 1000) if shift_to_now else None
     shift = 0 if for_test else _clock_shift_ms(dataset, now_ms)
     columns = (TextColumn("{task.description:<19}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
@@ -87,7 +96,7 @@ def export_bundle(
             trained,
             code_version=version("shortlist"),
             clock_shift_ms=shift,
-            metrics={} if for_test else manifest_metrics(data_dir, trained.key),
+            metrics={} if for_test else manifest_metrics(data_dir, trained.key, compressed),
             compression=None if for_test else compression_card(data_dir, trained.key),
             active=None if for_test else active_manifest(bundles_dir),
             profile=profile,

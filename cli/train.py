@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, Threads, reported
 if TYPE_CHECKING:
     from models.data.config import Config
     from models.data.sections import LabelledSection
+    from models.hardware import Hardware
     from models.options import TrainSection
     from models.run_log import RunLog
 
@@ -30,6 +31,16 @@ def train(
     max_restarts: Annotated[
         int, typer.Option(min=0, help="How often killed processes start again, from the last checkpoint.")
     ] = 3,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where models learn; auto: a GPU where there is one.")
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(help="Of matrix products; auto: bf16 on a GPU that has it, fp32 elsewhere."),
+    ] = "auto",
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Trace some steps of each stage, into train/profile of the data folder.")
+    ] = False,
 ) -> None:
     """Train on the data of shortlist.toml and on archived events, or a ranker on its labelled table. Interrupted,
     run it again: it goes on, with as many processes as it is then given.
@@ -41,16 +52,21 @@ def train(
     from models.checkpoint import CheckpointError
     from models.data.config import load_config
     from models.data.errors import DataError
+    from models.distributed import place_on_machine
+    from models.hardware import choose_hardware
 
     with reported(DataError, CheckpointError, ValueError):
         loaded = load_config(config)
+        hardware = choose_hardware(device, precision, nproc - 1 if nproc > 1 else place_on_machine())
         if nproc > 1:
             check_can_share(loaded, data_dir, nproc)
-            run_processes(nproc, max_restarts, threads, ["--config", str(config), "--data-dir", str(data_dir)])
+            options = ["--config", str(config), "--data-dir", str(data_dir), "--device", device]
+            options += ["--precision", precision, *(["--profile"] if profile else [])]
+            run_processes(nproc, max_restarts, threads, options)
         elif loaded.labelled is not None:
-            train_table(loaded, data_dir, threads)
+            train_table(loaded, data_dir, threads, hardware, profile=profile)
         else:
-            train_models(loaded, data_dir, threads)
+            train_models(loaded, data_dir, threads, hardware, profile=profile)
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # said once, by the command that started the processes
         typer.echo("Next: shortlist evaluate" + ("" if loaded.labelled else ", then shortlist export"))
 
@@ -80,27 +96,39 @@ def run_processes(nproc: int, max_restarts: int, threads: int | None, options: l
         raise typer.Exit(done.returncode)
 
 
-def train_models(config: "Config", data_dir: Path, threads: int | None) -> None:
-    """Prepare and train. Raises DataError, CheckpointError, ValueError."""
+def train_models(
+    config: "Config",
+    data_dir: Path,
+    threads: int | None,
+    hardware: "Hardware | None" = None,
+    *,
+    profile: bool = False,
+) -> None:
+    """Prepare and train, on what the machine has where no hardware is given. Raises DataError, CheckpointError,
+    ValueError."""
     import torch
 
     from cli.prepare import prepare_with_progress
     from models.data.dataset import load_dataset
     from models.distributed import is_first, joined, wait
+    from models.hardware import choose_hardware
     from models.train import train as run_stages
 
+    hardware = hardware or choose_hardware("auto", "auto")
     if threads is not None:
         torch.set_num_threads(threads)
-    with joined():
+    with joined(hardware):
         if is_first():
             prepare_with_progress(config, data_dir)
         wait()
         folder = _keep_options(config, data_dir)
-        with _progress(folder) as progress:
-            run_stages(load_dataset(data_dir / "prepared"), config.train, folder, progress)
+        with _progress(folder, hardware, profile=profile) as progress:
+            run_stages(load_dataset(data_dir / "prepared"), config.train, folder, progress, hardware)
 
 
-def train_table(config: "Config", data_dir: Path, threads: int | None) -> None:
+def train_table(
+    config: "Config", data_dir: Path, threads: int | None, hardware: "Hardware", *, profile: bool = False
+) -> None:
     """Train a ranker on a labelled table. Raises DataError, CheckpointError, ValueError."""
     import torch
 
@@ -111,16 +139,17 @@ def train_table(config: "Config", data_dir: Path, threads: int | None) -> None:
     assert config.labelled is not None
     if threads is not None:
         torch.set_num_threads(threads)
-    with joined():
+    with joined(hardware):
         table = read_labelled(config.labelled)
         folder = _keep_options(config, data_dir)
-        with _progress(folder) as progress:
-            train_labelled(table, config.train, folder, progress)
+        with _progress(folder, hardware, profile=profile) as progress:
+            train_labelled(table, config.train, folder, progress, hardware)
 
 
 @contextmanager
-def _progress(folder: Path) -> Iterator["RunLog"]:
+def _progress(folder: Path, hardware: "Hardware", *, profile: bool) -> Iterator["RunLog"]:
     """Of the first process; the others are as far."""
+    from cli.profiling import Profiled
     from cli.progress import TrainProgress
     from models.distributed import is_first
     from models.run_log import Silent
@@ -128,8 +157,14 @@ def _progress(folder: Path) -> Iterator["RunLog"]:
     if not is_first():
         yield Silent()
         return
+    typer.echo(f"Training on {hardware}")
     with TrainProgress(folder / "tensorboard") as progress:
-        yield progress
+        if not profile:
+            yield progress
+            return
+        profiled = Profiled(progress, folder / "profile")
+        yield profiled
+    typer.echo("\n".join(profiled.tables) or "No stage had steps enough to be profiled: all was trained before")
 
 
 def _keep_options(config: "Config", data_dir: Path) -> Path:
@@ -167,12 +202,17 @@ def require_log(data_dir: Path) -> None:
 
 def read_options(data_dir: Path) -> "TrainSection":
     """The options of the last training. Raises CheckpointError when there was none."""
+    return read_options_of(data_dir / "train")
+
+
+def read_options_of(folder: Path) -> "TrainSection":
+    """The options that stay with what was trained by them. Raises CheckpointError when nothing was."""
     from pydantic import ValidationError
 
     from models.checkpoint import CheckpointError
     from models.options import TrainSection
 
-    path = data_dir / "train" / OPTIONS_FILE
+    path = folder / OPTIONS_FILE
     try:
         return TrainSection.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:

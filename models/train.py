@@ -13,8 +13,8 @@ led to, which these users now have (docs/decisions/13-refit.md).
 """
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models import checkpoint
+from models.compress.record import read_record
 from models.data.dataset import Dataset
 from models.distributed import is_first, wait
 from models.exposure import PositionModel
@@ -51,7 +52,8 @@ class Trained:
     """Models for serving or evaluation: trained on everything before until_ms.
 
     ranker: None where the retrieval order is served.  key: of the data and the settings.  figures: what validation
-    said of the ranker.
+    said of the ranker.  compression: what was done to make "retrieval" and "ranking" smaller, a sentence a step; empty
+    for models as they were trained.
     """
 
     retrieval: RetrievalModel
@@ -60,6 +62,7 @@ class Trained:
     key: str
     figures: dict[str, float]
     options: TrainSection
+    compression: dict[str, list[str]] = field(default_factory=dict)
 
 
 def train(dataset: Dataset, options: TrainSection, folder: Path, log: RunLog, hardware: Hardware = CPU) -> None:
@@ -114,10 +117,10 @@ def load_trained(dataset: Dataset, options: TrainSection, folder: Path, *, for_t
     retrieval = build_model(dataset, options, until)
     stages.restore(retrieval, RETRIEVAL_TEST if for_test else RETRIEVAL_LAST)
     if options.ranker.model == "none":
-        return Trained(retrieval.eval(), None, until, stages.key, {}, options)
+        return Trained(retrieval.eval(), None, until, stages.key, {}, options, stages.compression)
     ranker = build_ranker(dataset, options)
     figures = stages.restore(ranker, RANKER)
-    return Trained(retrieval.eval(), ranker.eval(), until, stages.key, figures, options)
+    return Trained(retrieval.eval(), ranker.eval(), until, stages.key, figures, options, stages.compression)
 
 
 def load_first_retrieval(dataset: Dataset, options: TrainSection, folder: Path) -> RetrievalModel:
@@ -175,8 +178,15 @@ class RankerLists(NamedTuple):
     valid: RankerSamples
 
 
+Learn = Callable[[Fit], RetrievalModel]  # one run of a retrieval model -> the model with its best weights
+
+
 class Stages:
-    """The stages one by one; each is kept in `folder`. log: None where nothing is trained."""
+    """The stages one by one; each is kept in `folder`. log: None where nothing is trained.
+
+    In a folder of compressed models (`models.compress`) the record beside them is part of the key. Raises
+    CheckpointError where they were made from models that are no longer there.
+    """
 
     def __init__(
         self, dataset: Dataset, options: TrainSection, folder: Path, log: RunLog | None, hardware: Hardware = CPU
@@ -190,37 +200,46 @@ class Stages:
         self.ranker_start_ms = max(dataset.splits.ranker_start_ms, newest)  # the validation window's start without one
         # another ranker needs no other retrieval model, unless it learns from other windows
         retrieval = options.model_dump_json(exclude={"ranker"})
-        self._retrieval_key = _key(dataset, f"{retrieval}:{self.ranker_start_ms}")
+        self.retrieval_key = _key(dataset, f"{retrieval}:{self.ranker_start_ms}")
+        record = read_record(folder)
+        self.compression: dict[str, list[str]] = {}
+        if record is not None:
+            record.check_teachers(folder)
+            self.compression = record.compression
+            self.key = _key(dataset, f"{self.key}:{record.key}")
+            if record.retrieval:
+                self.retrieval_key = _key(dataset, f"{self.retrieval_key}:{record.key}")
 
     @property
     def log(self) -> RunLog:
         assert self._log is not None
         return self._log
 
-    def retrieval(self) -> None:
+    def retrieval(self, learn: Learn | None = None) -> None:
+        """learn: in place of the options' own training."""
         start = self.ranker_start_ms
-        if self._done(RETRIEVAL):
+        if self.done(RETRIEVAL):
             return
         window = Window("retrieval validation", start, start + self._window_ms())
         validate = validator(self.dataset, window, retrieval_mode(self.options), self._length())
         run = self._fit(RETRIEVAL, start, validate=validate)
-        model = fit(self.dataset, self.options, run, self.log)
-        self._finish(RETRIEVAL, checkpoint.weights(model), {})
+        model = (learn or self._learn)(run)
+        self.finish(RETRIEVAL, checkpoint.weights(model), {})
 
     def ranker(self, lists: RankerLists | None = None) -> None:
         """lists: what `ranker_lists` gives, where that was made before."""
-        if self._done(RANKER):
+        if self.done(RANKER):
             return
         if self.options.ranker.learn_from == "interactions":
             self._ranker_of_interactions()
             return
         train_samples, valid_samples = lists or self.ranker_lists()
-        path = self._checkpoint(RANKER)
+        path = self.checkpoint(RANKER)
         fitted = fit_ranker(
             self.dataset, train_samples, valid_samples, self.options, self.log, path, self.key, self._hardware
         )
         figures = {"ndcg@10": fitted.validation, "retrieval_ndcg@10": fitted.validation_retrieval}
-        self._finish(RANKER, checkpoint.weights(fitted.model), figures)
+        self.finish(RANKER, checkpoint.weights(fitted.model), figures)
 
     def ranker_lists(self) -> RankerLists:
         splits, ranker = self.dataset.splits, self.options.ranker
@@ -232,7 +251,7 @@ class Stages:
 
     def _ranker_of_interactions(self) -> None:
         until_ms, validation = self.dataset.splits.valid_start_ms, Window.validation(self.dataset)
-        path, retrieval = self._checkpoint(RANKER), None
+        path, retrieval = self.checkpoint(RANKER), None
         if self.options.ranker.hard_share:
             trained = load_first_retrieval(self.dataset, self.options, self.folder)
             retrieval = snapshot(self.dataset, trained, until_ms)
@@ -247,19 +266,19 @@ class Stages:
             retrieval,
             self._hardware,
         )
-        self._finish(RANKER, checkpoint.weights(model), {"ndcg@10 among all items": best})
+        self.finish(RANKER, checkpoint.weights(model), {"ndcg@10 among all items": best})
 
-    def refit(self, stage: str, after: str, until_ms: int) -> None:
+    def refit(self, stage: str, after: str, until_ms: int, learn: Learn | None = None) -> None:
         """Go on from an earlier stage with the data up to until_ms. There is nothing later to validate on."""
-        if self._done(stage):
+        if self.done(stage):
             return
         weights, _ = self.result(after)
         with checkpoint.named(self.folder / f"{after}.npz"):  # later, nothing would know which file they are of
             checkpoint.set_weights(build_model(self.dataset, self.options, until_ms), weights)
         if self.options.refit_share:
             run = self._fit(stage, until_ms, budget=self.options.refit_share, weights=weights)
-            weights = checkpoint.weights(fit(self.dataset, self.options, run, self.log))
-        self._finish(stage, weights, {})
+            weights = checkpoint.weights((learn or self._learn)(run))
+        self.finish(stage, weights, {})
 
     def result(self, stage: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Weights and header of a finished stage."""
@@ -297,12 +316,15 @@ class Stages:
             label_windows.append(LabelWindow(start, end, retrieval, shown, with_refused))
         return ranker_samples(self.dataset, label_windows, num_sampled, self.options.seed, self.log, stage, length)
 
+    def _learn(self, run: Fit) -> RetrievalModel:
+        return fit(self.dataset, self.options, run, self.log)
+
     def _fit(self, stage: str, until_ms: int, **more: Any) -> Fit:
-        path = self._checkpoint(stage)
+        path = self.checkpoint(stage)
         return Fit(stage, self._stage_key(stage), self.options.seed, until_ms, path, hardware=self._hardware, **more)
 
     def _stage_key(self, stage: str) -> str:
-        return self.key if stage == RANKER else self._retrieval_key
+        return self.key if stage == RANKER else self.retrieval_key
 
     def _length(self) -> int:
         return self.options.retrieval.history_length
@@ -310,7 +332,7 @@ class Stages:
     def _window_ms(self) -> int:
         return self.dataset.splits.test_start_ms - self.dataset.splits.valid_start_ms
 
-    def _done(self, stage: str) -> bool:
+    def done(self, stage: str) -> bool:
         try:
             self.result(stage)
         except checkpoint.CheckpointError:
@@ -319,12 +341,12 @@ class Stages:
         self.log.finish(stage, "done before")
         return True
 
-    def _finish(self, stage: str, weights: dict[str, NDArray[Any]], figures: dict[str, float]) -> None:
+    def finish(self, stage: str, weights: dict[str, NDArray[Any]], figures: dict[str, float]) -> None:
         """The first process keeps the result; the others wait until it is there."""
         if is_first():
             checkpoint.save(self.folder / f"{stage}.npz", weights, {"key": self._stage_key(stage), "figures": figures})
-            self._checkpoint(stage).unlink(missing_ok=True)
+            self.checkpoint(stage).unlink(missing_ok=True)
         wait()
 
-    def _checkpoint(self, stage: str) -> Path:
+    def checkpoint(self, stage: str) -> Path:
         return self.folder / f"{stage}.checkpoint.npz"

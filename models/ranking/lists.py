@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import metrics
+from models.compress.soft import Taught
 from models.data.dataset import Dataset
 from models.distributed import BatchLoss, gather, total, world
 from models.hardware import device_of, placed
@@ -29,9 +30,11 @@ class ListTask:
         valid: RankerSamples,
         options: RankerOptions,
         seed: int,
+        taught: Taught | None = None,
     ) -> None:
+        """taught: what a teacher says of the training rows, beside their labels."""
         self._model, self._dataset, self._train, self._valid = model, dataset, train, valid
-        self._options, self._seed = options, seed
+        self._options, self._seed, self._taught = options, seed, taught
         self._categories = item_codes(dataset)
         self._place, self._count = _places(train)
         self.num_batches = -(-self._count // options.batch_size)
@@ -48,7 +51,11 @@ class ListTask:
         logits = _score(self._model, self._categories, self._train, lists, rows, row_list)
         labels = placed(self._train.labels[rows], logits.device)
         weights = None if self._train.weights is None else placed(self._train.weights[rows], logits.device)
-        loss = list_loss(self._options.loss, logits, labels, placed(row_list, logits.device), weights)
+        list_of = placed(row_list, logits.device)
+        loss = list_loss(self._options.loss, logits, labels, list_of, weights)
+        if self._taught is not None:
+            told = placed(self._taught.logits[rows], logits.device)
+            loss = self._taught.soft.mixed(loss, logits, told, list_of)
         return BatchLoss(loss, loss_weight(self._options.loss, self._train.labels[rows], row_list))
 
     def validate(self) -> float:

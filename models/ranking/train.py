@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from models.compress.soft import Taught
 from models.contract.features import cross_names, user_numeric_names
 from models.contract.schema import MultiFeature
 from models.data.dataset import Dataset
@@ -93,9 +94,11 @@ def fit_ranker(
     path: Path,
     key: str,
     hardware: Hardware = CPU,
+    taught: Taught | None = None,
 ) -> RankerFit:
     """The ranker with its best weights, in evaluation mode.
 
+    taught: what a teacher says of the training rows.
     path, key: of the checkpoint, see TrainingState. The samples must be those that the checkpoint was made with.
     """
     column = cross_names(dataset.schema).index("retrieval_z")
@@ -110,7 +113,7 @@ def fit_ranker(
         ranker_inputs(dataset),
         ranker,
         start,
-        lambda model: ListTask(model, dataset, train, valid, ranker, seed),
+        lambda model: ListTask(model, dataset, train, valid, ranker, seed, taught),
         RankerRun("ranker", key, seed, path, hardware),
         log,
     )
@@ -141,7 +144,7 @@ def fit_model(
         machine, figure = fit_model(inputs, simpler, start, make_task, before, log)
         log.finish(before.stage, f"best validation {figure:.4f}")
         start_from_fm(model, machine)
-    best = _fit(model, make_task(model), options, run, log)
+    best = fit_task(model, make_task(model), options, run, log)
     before.checkpoint.unlink(missing_ok=True)
     return model, best
 
@@ -165,7 +168,7 @@ def start_from_retrieval(model: Ranker, column: int) -> None:
     model.head_module.cross_weight[column] = 0.5
 
 
-def _fit(model: Ranker, task: Task, options: RankerOptions, run: RankerRun, log: RunLog) -> float:
+def fit_task(model: Ranker, task: Task, options: RankerOptions, run: RankerRun, log: RunLog) -> float:
     """Train in place: AdamW, its rate falling linearly to a fiftieth."""
     steps = options.epochs * task.num_batches
 

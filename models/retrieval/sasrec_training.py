@@ -1,5 +1,7 @@
 """SASRec's training: dense over the moments of each history, by the whole catalogue or by sampled negatives."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,6 +9,7 @@ from torch import Tensor
 
 from models import checkpoint
 from models.baselines import popularity
+from models.compress.soft import soft_items
 from models.data.dataset import Dataset
 from models.distributed import BatchLoss, own_rows
 from models.fitting import Fit, fit_steps
@@ -28,25 +31,46 @@ def build(dataset: Dataset, options: SasRecOptions, until_ms: int, seed: int) ->
     centred = torch.from_numpy(log_popularity - log_popularity.mean()).float()
     inputs = ItemInputs(item_features(dataset), centred)
     config = SasRecConfig(
-        options.dim, options.layers, options.heads, options.history_length, options.dropout, options.id_dropout
+        options.dim,
+        options.layers,
+        options.heads,
+        options.history_length,
+        options.dropout,
+        options.id_dropout,
+        options.feed_units,
     )
     torch.manual_seed(seed)
     return SasRec(inputs, config)
 
 
-def fit(dataset: Dataset, options: SasRecOptions, run: Fit, log: RunLog) -> SasRec:
+class TaughtItems(NamedTuple):
+    """What a teacher of the same catalogue says of the items a user goes on to.  weight: of its part of the loss; the
+    model's own has the rest."""
+
+    teacher: SasRec
+    weight: float
+    temperature: float
+
+
+def fit(dataset: Dataset, options: SasRecOptions, run: Fit, log: RunLog, taught: TaughtItems | None = None) -> SasRec:
     """The model with the weights that validated best, in evaluation mode."""
     model = build(dataset, options, run.until_ms, run.seed)
     if run.weights is not None:
         checkpoint.set_weights(model, run.weights)
+    fit_steps(model, make_task(dataset, model, options, run, taught), options, run, log)
+    return model
+
+
+def make_task(
+    dataset: Dataset, model: SasRec, options: SasRecOptions, run: Fit, taught: TaughtItems | None = None
+) -> "SasRecTask":
     past = dataset.interactions.before(run.until_ms)
     windows = HistoryWindows(past, options.history_length, options.horizon_days, options.repeat_weight)
     sold = popularity(past, dataset.num_items, run.until_ms)
     proposal = Proposal.of_popularity(sold, options.negatives_power)
     users, items = past.user_index.astype(np.int64), past.item_index.astype(np.int64)
     positives = Positives.of(users, items, dataset.num_users, dataset.num_items)
-    fit_steps(model, SasRecTask(model, windows, proposal, positives, options, run.seed), options, run, log)
-    return model
+    return SasRecTask(model, windows, proposal, positives, options, run.seed, taught)
 
 
 class SasRecTask:
@@ -65,10 +89,11 @@ class SasRecTask:
         positives: Positives,
         options: SasRecOptions,
         seed: int,
+        taught: TaughtItems | None = None,
     ) -> None:
         self._model, self._windows, self._options = model, windows, options
         self._proposal, self._positives = proposal, positives
-        self._seed = seed
+        self._seed, self._taught = seed, taught
         self._epoch = -1
         self.num_batches = -(-len(windows) // options.batch_size)
 
@@ -89,14 +114,34 @@ class SasRecTask:
         )  # [B, q]
         history, ordinal = placed(batch.history, device), placed(batch.set_ordinal, device)
         vectors = self._model.user_vectors(history, ordinal, moments)  # [B, q, d]
+        asked, usable = vectors, weights > 0
         if self._options.loss in ("bce", "gbce"):
             some, drawn = self._negatives(self._windows.users(ends), rng)
             vectors, targets, weights = (array[placed(some[rows], device)] for array in (vectors, targets, weights))
             loss = self._binary(vectors, targets, weights, drawn[np.cumsum(some)[rows][some[rows]] - 1])
         else:
-            usable = weights > 0
             loss = self._softmax(vectors[usable], targets[usable], weights[usable], rng)
+        if self._taught is not None:
+            with torch.no_grad():
+                told = self._taught.teacher.to(device).user_vectors(history, ordinal, moments)[usable]
+            loss = self._mixed(loss, asked[usable], told, self._taught, rng)
         return BatchLoss(loss, float(weights.sum()))
+
+    def _mixed(
+        self, hard: Tensor, vectors: Tensor, told: Tensor, taught: TaughtItems, rng: np.random.Generator
+    ) -> Tensor:
+        """hard: the loss of the targets.  vectors [n, d], told [n, e]: the model's and the teacher's, of moments."""
+        if not len(vectors):
+            return hard
+        drawn, log_proposal = None, None
+        if self._options.loss != "softmax":
+            drawn = placed(self._proposal.draw(self._options.negatives, rng), vectors.device)
+            log_proposal = placed(self._proposal.log_probability, vectors.device)[drawn]
+        own, others = (
+            model.item_vectors() if drawn is None else model.items(drawn) for model in (self._model, taught.teacher)
+        )
+        soft = soft_items((vectors @ own.T).float(), (told @ others.T).detach(), taught.temperature, log_proposal)
+        return (1.0 - taught.weight) * hard + taught.weight * soft
 
     def _negatives(
         self, users: NDArray[np.int64], rng: np.random.Generator

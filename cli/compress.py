@@ -1,0 +1,71 @@
+"""`shortlist compress`: smaller models of the trained ones, each a training folder of its own."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, Threads, reported
+
+if TYPE_CHECKING:
+    from models.compress.teacher import Teacher
+
+
+def compress(
+    config: ConfigFile = CONFIG,
+    data_dir: DataDir = DATA_DIR,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="pruned, magnitude, distilled, distilled-pruned, small (the student without a teacher); "
+            "retrieval-pruned, retrieval-magnitude, retrieval-distilled, retrieval-small; both-distilled. Without a "
+            "name, those of the ranker.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Data folder whose models teach; the trained models themselves if not given.")
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Make the trained models smaller, by [compress] of shortlist.toml: hidden units pruned, weights set to zero, or a
+    small model taught by the large one. Interrupted, run it again: it goes on.
+
+    Example: shortlist compress --only distilled --only pruned
+
+    Then: shortlist evaluate --compressed distilled, shortlist export --compressed distilled
+    """
+    import torch
+
+    from cli.progress import TrainProgress
+    from cli.train import read_options, require_log
+    from models.checkpoint import CheckpointError
+    from models.compress import run
+    from models.compress.options import CompressSection
+    from models.data.config import load_config
+    from models.data.dataset import load_dataset
+    from models.data.errors import DataError
+
+    with reported(DataError, CheckpointError, ValueError):
+        # the models are those that were trained, whatever the file says of [train] by now
+        section = load_config(config).compress if config.exists() or config != CONFIG else CompressSection()
+        require_log(data_dir)
+        options, dataset = read_options(data_dir), load_dataset(data_dir / "prepared")
+        teaching = None if teacher is None else _teacher(teacher)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        folder = data_dir / "train"
+        with TrainProgress(folder / run.FOLDER / "tensorboard") as progress:
+            made = run.compress(dataset, options, folder, section, progress, only or [], teaching)
+    for path in made:
+        typer.echo(str(path))
+    typer.echo(f"Next: shortlist evaluate --compressed {made[0].name}, then shortlist export --compressed ...")
+
+
+def _teacher(data_dir: Path) -> "Teacher":
+    from cli.train import read_options, require_log
+    from models.compress.teacher import Teacher
+    from models.data.dataset import load_dataset
+
+    require_log(data_dir)
+    return Teacher(load_dataset(data_dir / "prepared"), read_options(data_dir), data_dir / "train")

@@ -1,0 +1,263 @@
+"""Every way of making trained models smaller, on the planted shop: folders that load like any other."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+from planted import user_id, write_planted
+
+from models import checkpoint
+from models.checkpoint import CheckpointError
+from models.compress.magnitude import layer_weights, zeros
+from models.compress.options import CompressSection, StudentRanker, StudentSasRec
+from models.compress.run import OPTIONS, compress, compressed_folder
+from models.compress.size import parameters
+from models.compress.teacher import Teacher, differing_features
+from models.compress.variants import OF_RANKER, VARIANTS
+from models.data.config import load_config
+from models.data.dataset import Dataset, load_dataset
+from models.data.prepare import prepare_dataset
+from models.options import SasRecOptions, TrainSection
+from models.ranking.options import RankerOptions
+from models.run_log import Silent
+from models.train import RANKER, RETRIEVAL, Trained, load_trained, train
+
+SASREC = SasRecOptions(
+    dim=16, layers=2, history_length=20, moments=8, negatives=64, max_steps=10, patience=8, learning_rate=1e-2
+)
+TRAINED = TrainSection(
+    refit_share=0.3,
+    retrieval=SASREC,
+    ranker=RankerOptions(windows=1, epochs=1, dim=8, hidden=[16, 8], learning_rate=1e-2),
+)
+SECTION = CompressSection(rounds=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return prepared(tmp_path_factory.mktemp("shop"))
+
+
+def prepared(folder: Path, changes: Mapping[str, str] = MappingProxyType({})) -> Dataset:
+    """The shop with a fifth of its users.  changes: of shortlist.toml."""
+    config = write_planted(folder).config
+    lines = pq.read_table(config.parent / "interactions.parquet")
+    pq.write_table(lines.filter(pc.less(lines["user_id"], user_id(60))), config.parent / "interactions.parquet")
+    text = config.read_text("utf-8")
+    for before, after in changes.items():
+        text = text.replace(before, after)
+    config.write_text(text, "utf-8")
+    return load_dataset(prepare_dataset(load_config(config), folder / "data").folder)
+
+
+@pytest.fixture(scope="module")
+def folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained, with all variants beside; not to be written to."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(dataset, TRAINED, folder, Silent())
+    compress(dataset, TRAINED, folder, SECTION, Silent(), list(VARIANTS))
+    return folder
+
+
+def options_of(folder: Path) -> TrainSection:
+    return TrainSection.model_validate_json((folder / OPTIONS).read_bytes())
+
+
+def loaded(dataset: Dataset, folder: Path, name: str) -> Trained:
+    path = compressed_folder(folder, name)
+    return load_trained(dataset, options_of(path), path, for_test=False)
+
+
+def arrays(folder: Path, stage: str) -> dict[str, np.ndarray]:
+    return checkpoint.load(folder / f"{stage}.npz")[0]
+
+
+def test_every_variant_is_a_training_folder_that_says_what_was_done(dataset: Dataset, folder: Path) -> None:
+    told = {name: loaded(dataset, folder, name).compression for name in VARIANTS}
+    assert told["pruned"] == {"retrieval": [], "ranking": ["structured pruning: hidden units [16, 8] to [8, 4]"]}
+    assert told["magnitude"]["ranking"] == ["magnitude pruning: 50% of the layers' weights are zero"]
+    assert [line.split(":")[0] for line in told["distilled-pruned"]["ranking"]] == ["distilled", "structured pruning"]
+    assert told["small"]["ranking"][0].startswith("trained small, without a teacher: ")
+    assert told["retrieval-pruned"]["retrieval"] == ["structured pruning: feed-forward units 32 to 16"]
+    assert [bool(told["both-distilled"][part]) for part in ("retrieval", "ranking")] == [True, True]
+    assert load_trained(dataset, TRAINED, folder, for_test=False).compression == {}
+    keys = {loaded(dataset, folder, name).key for name in VARIANTS}
+    assert len(keys) == len(VARIANTS), "a report of one is not taken for another's"
+    left = {path.name for path in compressed_folder(folder, "pruned").iterdir()}
+    assert left == {OPTIONS, "compression.json", *(f"{s}.npz" for s in ("retrieval", "retrieval_test", "ranker"))} | {
+        "retrieval_last.npz"
+    }
+
+
+def test_shapes_are_smaller_where_they_should_be(dataset: Dataset, folder: Path) -> None:
+    teacher = load_trained(dataset, TRAINED, folder, for_test=False)
+    assert teacher.ranker is not None
+    rankers = {name: loaded(dataset, folder, name).ranker for name in OF_RANKER}
+    assert options_of(compressed_folder(folder, "pruned")).ranker.hidden == [8, 4]
+    assert options_of(compressed_folder(folder, "distilled-pruned")).ranker.hidden == [2, 1]
+    sizes = {name: parameters(ranker) for name, ranker in rankers.items() if ranker is not None}
+    assert sizes["distilled"] == sizes["small"] <= parameters(teacher.ranker) / 4 < sizes["pruned"]
+    assert sizes["magnitude"] == parameters(teacher.ranker) > sizes["pruned"]
+    towers = {name: loaded(dataset, folder, name).retrieval for name in ("retrieval-distilled", "retrieval-pruned")}
+    assert parameters(towers["retrieval-distilled"]) < parameters(teacher.retrieval) / 2
+    student = options_of(compressed_folder(folder, "both-distilled")).retrieval
+    assert isinstance(student, SasRecOptions)
+    assert (student.dim, student.layers) == (8, 1)
+
+
+def test_half_of_the_weights_are_zero_and_the_tables_are_not(dataset: Dataset, folder: Path) -> None:
+    for name, stage, model in (
+        ("magnitude", RANKER, loaded(dataset, folder, "magnitude").ranker),
+        ("retrieval-magnitude", RETRIEVAL, loaded(dataset, folder, "retrieval-magnitude").retrieval),
+    ):
+        assert model is not None
+        found, names = arrays(compressed_folder(folder, name), stage), list(layer_weights(model))
+        assert zeros(found, names) == pytest.approx(0.5, abs=0.02)
+        tables = [key for key in found if "table" in key and found[key].size]
+        assert zeros(found, tables) < zeros(arrays(folder, stage), tables) + 0.01
+
+
+def test_a_student_with_a_teacher_is_another_one_than_without(folder: Path) -> None:
+    one, other = (arrays(compressed_folder(folder, name), RANKER) for name in ("distilled", "small"))
+    assert one.keys() == other.keys()
+    assert not all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_what_is_not_made_smaller_is_the_trained_model_to_the_bit(folder: Path) -> None:
+    for name, stage in (("pruned", RETRIEVAL), ("retrieval-pruned", RANKER)):
+        kept, before = arrays(compressed_folder(folder, name), stage), arrays(folder, stage)
+        assert all(kept[key].tobytes() == before[key].tobytes() for key in before)
+
+
+class Counting(Silent):
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    def step(self, stage: str, done: int, figures: Mapping[str, float]) -> None:
+        self.steps.append(stage)
+
+
+def test_what_is_finished_is_not_done_again(dataset: Dataset, folder: Path) -> None:
+    log = Counting()
+    assert compress(dataset, TRAINED, folder, SECTION, log) == [compressed_folder(folder, name) for name in OF_RANKER]
+    assert log.steps == []
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Path:
+    """The trained models alone, to be written to."""
+    for path in folder.glob("*.npz"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+class Interrupting(Silent):
+    """Presses Ctrl-C in the second round of pruning."""
+
+    def __init__(self) -> None:
+        self.fine_tunings = 0
+
+    def start(self, stage: str, total: int, done: int = 0) -> None:
+        self.fine_tunings += stage == "pruned: ranker"
+        if self.fine_tunings == 2:
+            raise KeyboardInterrupt
+
+
+def test_interrupted_pruning_goes_on_after_its_finished_rounds(dataset: Dataset, folder: Path, copied: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        compress(dataset, TRAINED, copied, SECTION, Interrupting(), ["pruned"])
+    log = Interrupting()
+    (path,) = compress(dataset, TRAINED, copied, SECTION, log, ["pruned"])
+    assert log.fine_tunings == 1, "the first round was kept"
+    found, whole = arrays(path, RANKER), arrays(compressed_folder(folder, "pruned"), RANKER)
+    assert all(found[key].tobytes() == whole[key].tobytes() for key in whole)
+
+
+def test_models_of_a_teacher_that_was_trained_anew_are_refused(dataset: Dataset, copied: Path) -> None:
+    (path,) = compress(dataset, TRAINED, copied, SECTION, Silent(), ["small"])
+    weights, header = checkpoint.load(copied / f"{RANKER}.npz")
+    weights["head_module.bias"] += 1.0
+    checkpoint.save(copied / f"{RANKER}.npz", weights, {name: header[name] for name in ("key", "figures")})
+    with pytest.raises(CheckpointError, match=r"small: was made from other models than .*ranker\.npz now holds"):
+        load_trained(dataset, options_of(path), path, for_test=True)
+    compress(dataset, TRAINED, copied, SECTION, Silent(), ["small"])
+    load_trained(dataset, options_of(path), path, for_test=True)
+
+
+def refused(dataset: Dataset, folder: Path, options: TrainSection, section: CompressSection, *names: str) -> str:
+    with pytest.raises(ValueError, match=r".") as caught:
+        compress(dataset, options, folder, section, Silent(), names)
+    return str(caught.value)
+
+
+def test_what_cannot_be_done_is_named_before_anything_is(dataset: Dataset, copied: Path) -> None:
+    assert "--only tiny: is not one of pruned, " in refused(dataset, copied, TRAINED, SECTION, "tiny")
+    large = CompressSection(student=StudentRanker(dim=8, hidden=[64]))
+    told = refused(dataset, copied, TRAINED, large, "pruned", "distilled")
+    assert told.startswith("[compress.student] dim = 8, hidden = [64] gives a ranker of ")
+    same = CompressSection(retrieval_student=StudentSasRec(dim=16, layers=2))
+    told = refused(dataset, copied, TRAINED, same, "retrieval-distilled")
+    assert told.startswith("[compress.retrieval_student] dim = 16, layers = 2 is not smaller than the teacher's")
+    assert not (copied / "compressed").exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 1.5])
+@pytest.mark.parametrize("key", ["prune_units", "prune_weights"])
+def test_a_share_outside_0_to_1_is_named(key: str, share: float) -> None:
+    with pytest.raises(ValueError, match=key):
+        CompressSection.model_validate({key: share})
+
+
+def test_nothing_was_trained(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"retrieval\.npz: does not exist; run `shortlist train`"):
+        compress(dataset, TRAINED, tmp_path, SECTION, Silent())
+
+
+def test_models_without_hidden_units_can_only_be_distilled(dataset: Dataset, copied: Path) -> None:
+    machine = TRAINED.model_copy(update={"ranker": RankerOptions(model="fm", windows=1, dim=4, epochs=1)})
+    train(dataset, machine, copied, Silent())
+    assert "model = 'fm' has no hidden units for [compress] prune_units" in refused(
+        dataset, copied, machine, SECTION, "pruned"
+    )
+    assert [path.name for path in compress(dataset, machine, copied, SECTION, Silent())] == ["distilled", "small"]
+
+
+def test_a_teacher_with_other_features_is_refused_by_their_names(
+    dataset: Dataset, folder: Path, tmp_path: Path
+) -> None:
+    without = {'{ name = "brand", kind = "categorical" },': "", 'affinity = ["category"]': "affinity = []"}
+    poorer = prepared(tmp_path / "shop", without)
+    assert differing_features(dataset.schema, poorer.schema) == ["brand", "affinity of category"]
+    assert differing_features(dataset.schema, dataset.schema) == []
+    with pytest.raises(ValueError, match="other features than the student: brand, affinity of category; prepare"):
+        Teacher(dataset, TRAINED, folder).check(poorer, TRAINED)
+
+
+def test_a_larger_model_of_another_folder_teaches(dataset: Dataset, folder: Path, copied: Path) -> None:
+    """A student that may have the shape of the trained ranker, since the teacher has more parameters."""
+    larger = TRAINED.ranker.model_copy(update={"dim": 12, "hidden": [24, 12], "epochs": 1})
+    train(dataset, TRAINED.model_copy(update={"ranker": larger}), copied, Silent())
+    teacher = Teacher(dataset, TRAINED.model_copy(update={"ranker": larger}), copied)
+    section = CompressSection(student=StudentRanker(dim=8, hidden=[16, 8]))
+    mine = copied / "mine"
+    mine.mkdir()
+    for path in folder.glob("*.npz"):
+        (mine / path.name).write_bytes(path.read_bytes())
+    (path,) = compress(dataset, TRAINED, mine, section, Silent(), ["distilled"], teacher)
+    assert load_trained(dataset, options_of(path), path, for_test=False).compression["ranking"][0].startswith("distill")
+    (copied / "ranker.npz").unlink()
+    with pytest.raises(CheckpointError, match="was made from other models"):
+        load_trained(dataset, options_of(path), path, for_test=False)
