@@ -5,6 +5,7 @@ import sys
 
 import typer
 
+from cli.compress import compress
 from cli.compress_report import compress_report
 from cli.demo import demo
 from cli.doctor import doctor
@@ -25,7 +26,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, movielens, prepare, train, tune, evaluate, compress_report, export, load, serve, key, doctor):
+for command in (
+    demo,
+    movielens,
+    prepare,
+    train,
+    tune,
+    evaluate,
+    compress,
+    compress_report,
+    export,
+    load,
+    serve,
+    key,
+    doctor,
+):
     app.command()(command)
 app.add_typer(events, name="events")
 
