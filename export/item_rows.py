@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.contract.tables import DTYPES, Precision, int8_codes
 
 INPUT, PLAIN = "item_part", "table/item_part"
-MAX_RESIDUAL = 0.05  # of the rows' spread around their mean, lost with the components that are left out
+MAX_RESIDUAL = 0.05
 STEP = 8  # widths are multiples of it: whole vector registers
 ONNX_TYPES: dict[Precision, int] = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "int8": TensorProto.INT8}
 
@@ -49,8 +49,8 @@ def principal_components(rows: NDArray[np.float32], max_residual: float = MAX_RE
     """int8 codes of the rows' first principal components; None where that is not at most half as wide.
 
     A row is mean + components @ directions. The rows of a model are linear in far fewer numbers than they have: the
-    fields of the item. As many components are kept as leave at most this share of the spread (root of the sum of
-    squares) out.
+    fields of the item. As many components are kept as leave out at most `max_residual` of the rows' spread around their
+    mean (root of the sum of squares).
     """
     mean = rows.mean(axis=0, dtype=np.float64)
     centred = rows - mean

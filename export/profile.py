@@ -2,7 +2,7 @@
 allow."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from export.gates import MAX_NDCG_LOSS, MIN_OVERLAP
 from models.contract.manifest import Profile
@@ -24,7 +24,15 @@ class NeighbourLists(NamedTuple):
 
 
 EACH = Limits()
-RowForm = Precision | Literal["int8 components"]
+
+
+class Components(NamedTuple):
+    """int8 codes of the rows' principal components.  max_residual: share of their spread that may be left out."""
+
+    max_residual: float
+
+
+RowForm = Precision | Components
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,7 @@ PROFILES: dict[Profile, ExportProfile] = {
     "edge": ExportProfile(
         "edge",
         vectors=SMALLER,
-        item_rows=("int8 components", *SMALLER),
+        item_rows=(Components(0.1), Components(0.05), *SMALLER),
         embeddings=SMALLER,
         neighbours=(NeighbourLists(20, "fp16"), NeighbourLists(None, "fp16"), NeighbourLists(None, "fp32")),
         limits=Limits(overlap=0.85),  # other items of the same worth may take a place

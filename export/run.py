@@ -10,7 +10,8 @@ from export.index import build_index
 from export.profile import PROFILES
 from export.quality import requests
 from export.served import Served, in_all_gates, ship_neighbours, with_tower
-from export.ship import ship_ranker, ship_tower, ship_vectors
+from export.ship import ship_ranker, ship_tower
+from export.ship_tables import ship_vectors
 from export.write import BundleContent
 from models.contract import bundle as layout
 from models.contract.manifest import Gate, GraphInfo, Manifest, Profile, RetrievalInfo, TableInfo

@@ -1,15 +1,13 @@
 """Each graph in the precision that it ships in: exported, compared with torch, quantized, measured, chosen."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export.choose_table import Chosen, smallest
-from export.embeddings import compact_embeddings
 from export.gates import Lost, batch_gate, int8_gates, parity_gate
 from export.graphs import (
     FEATURE_TOWER_IO,
@@ -24,9 +22,9 @@ from export.graphs import (
     size_feeds,
     to_onnx,
 )
-from export.item_rows import StoredRows, principal_components, reading, stored_rows
+from export.item_rows import reading
 from export.measure import choose, join, rows_changed_by_batching, time_both
-from export.profile import ExportProfile, RowForm
+from export.profile import ExportProfile
 from export.quality import (
     RankedRequests,
     RankingParts,
@@ -35,14 +33,13 @@ from export.quality import (
     ranking_loss,
     tower_loss,
     user_rows,
-    vectors_loss,
 )
 from export.quantize import quantize
+from export.ship_tables import ship_embeddings, ship_rows
 from export.write import RankingContent
 from models.contract import bundle as layout
 from models.contract.features import cross_names
 from models.contract.manifest import Gate, GraphInfo, RankingInfo, TableInfo
-from models.contract.tables import RowTable
 from models.data.dataset import Dataset
 from models.ranking.inputs import item_codes
 from models.ranking.pieces import Ranker
@@ -78,14 +75,6 @@ class ShippedRanker:
         return RankingParts(self.content.user, self.content.head, self.content.item_part)
 
 
-def ship_vectors(asked: Requests, profile: ExportProfile) -> Chosen[RowTable]:
-    """The item vectors, judged by the nearest items of real users."""
-    rows = asked.retrieval.item_vectors
-    forms = [(precision, RowTable.of(rows, precision)) for precision in profile.vectors if precision != "fp32"]
-    plain = ("fp32", RowTable.of(rows, "fp32"))
-    return smallest("item_vectors", forms, plain, profile.limits, lambda form: vectors_loss(asked, form[:]))
-
-
 def ship_tower(model: RetrievalModel, asked: Requests, profile: ExportProfile) -> Shipped:
     """The user tower, judged by the nearest items of its vectors."""
     names = FEATURE_TOWER_IO if model.user_features else USER_TOWER_IO
@@ -105,7 +94,7 @@ def ship_ranker(
     plain_user, plain_head = _user_onnx(model, ranked), _head_onnx(model, ranked, item_part)
     user = _ship_ranking_user(model, plain_user, ranked, plain_head, item_part, profile)
     head = _ship_head(model.head_module, plain_head, ranked, user.graph, item_part, profile)
-    rows = _ship_rows(RankingParts(user.graph, head.graph, item_part), ranked, profile)
+    rows = ship_rows(RankingParts(user.graph, head.graph, item_part), ranked, profile, TIMED)
     last_head = reading(head.graph, rows.form)
     tensors = describe([user.graph, last_head])
     info = RankingInfo(
@@ -123,29 +112,6 @@ def ship_ranker(
         TableInfo(precision=rows.form.precision, why=rows.why),
         RankingParts(plain_user, plain_head, item_part),
     )
-
-
-def _ship_rows(parts: RankingParts, ranked: RankedRequests, profile: ExportProfile) -> Chosen[StoredRows]:
-    """The item rows in the smallest form inside the limits; the head that reads them must not depend on the batch."""
-    plain = stored_rows(parts.item_part, "fp32")
-    made = (_row_form(parts.item_part, form) for form in profile.item_rows if form != "fp32")
-    forms = [(form.what, form) for form in made if form is not None]
-    chosen = smallest(
-        "item_part",
-        forms,
-        (plain.what, plain),
-        profile.limits,
-        lambda form: ranking_loss(ranked, parts, RankingParts(parts.user, reading(parts.head, form), form.table)),
-    )
-    if chosen.form is plain:
-        return chosen
-    feeds = ranked.head_feeds(user_rows(ranked, parts.user), chosen.form.table)
-    changed = rows_changed_by_batching(reading(parts.head, chosen.form), feeds[:TIMED])
-    return replace(chosen, gates=[*chosen.gates, batch_gate("item_part", changed)])
-
-
-def _row_form(rows: NDArray[np.float32], form: RowForm) -> StoredRows | None:
-    return principal_components(rows) if form == "int8 components" else stored_rows(rows, form)
 
 
 def _head_onnx(model: Ranker, ranked: RankedRequests, item_part: NDArray[np.float32]) -> bytes:
@@ -221,22 +187,11 @@ def _ship(
         graph = int8 if info.precision == "int8" else fp32
         if info.precision == "int8":
             gates += judged
-    if (smaller := _embeddings(name, graph, lost, profile)) is not None:
+    if (smaller := ship_embeddings(name, graph, lost, profile)) is not None:
         graph, gates = smaller.form, [*gates, *smaller.gates]
         info = info.model_copy(update={"compression": [f"embeddings {smaller.why}"]})
     gates.append(batch_gate(name, rows_changed_by_batching(graph, feeds[:TIMED])))
     return Shipped(graph, info, gates)
-
-
-def _embeddings(
-    name: str, graph: bytes, lost: Callable[[bytes, bytes], Lost], profile: ExportProfile
-) -> Chosen[bytes] | None:
-    """The graph with smaller embedding tables; None where it has no large one, or the profile leaves them alone."""
-    made = ((precision, compact_embeddings(graph, precision)) for precision in profile.embeddings)
-    forms = [(precision, smaller) for precision, smaller in made if smaller is not None]
-    if not forms:
-        return None
-    return smallest(f"embeddings of {name}", forms, ("fp32", graph), profile.limits, lambda form: lost(graph, form))
 
 
 def _sample_of(feeds: Sequence[Feed]) -> Feed:

@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.index import Candidate, Measured, _pick, build_index, default_candidates, exact_worst
+from export.index import (
+    Candidate,
+    Measured,
+    _pick,
+    _smallest,
+    build_index,
+    default_candidates,
+    exact_worst,
+    index_of_codes,
+    small_candidates,
+)
+from models.contract.tables import RowTable
 
 
 def clustered(count: int, dim: int, seed: int = 0) -> NDArray[np.float32]:
@@ -98,3 +109,34 @@ def test_the_fastest_that_is_good_enough_is_chosen(
 )
 def test_what_is_tried_depends_on_the_size(num_items: int, kinds: list[str]) -> None:
     assert list(dict.fromkeys(candidate.kind for candidate in default_candidates(num_items, 64))) == kinds
+
+
+def test_an_index_of_codes_finds_exactly_what_the_rows_give() -> None:
+    """Codes from -127 to 127 and unlike scales; the scores are the products with the stored rows."""
+    rows = RowTable.of(clustered(500, 12) * np.linspace(0.1, 4, 12, dtype=np.float32), "int8")
+    users = clustered(20, 12, seed=1)
+    scores, found = index_of_codes(rows).search(users, 30)
+    exact = users @ rows[:].T
+    np.testing.assert_allclose(scores, -np.sort(-exact, axis=1)[:, :30], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(scores, np.take_along_axis(exact, found, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_the_smallest_index_of_int8_vectors_is_the_vectors_themselves() -> None:
+    rows, users = RowTable.of(clustered(3000, 16), "int8"), clustered(50, 16, seed=1)
+    built = build_index(rows, users, smallest=True)
+    assert (built.data, built.info.kind, built.info.from_vectors) == (None, "SQ8", True)
+    assert built.info.recall > 0.999  # two of a user's items may be equal to 1e-5
+
+
+def test_the_smallest_index_that_finds_enough_is_chosen_and_of_about_equal_ones_the_fastest() -> None:
+    tried = [
+        Measured(Candidate(kind), recall, us, size)
+        for kind, recall, us, size in [("a", 0.9, 1, 10), ("b", 0.99, 9, 20), ("c", 0.99, 5, 22), ("d", 1.0, 1, 30)]
+    ]
+    assert [measured.candidate.kind for measured in _smallest(tried, 0.99)] == ["b", "c"]
+    assert _smallest(tried[:1], 0.99) == tried[:1]
+
+
+def test_large_catalogues_are_searched_by_lists_in_the_edge_profile_too() -> None:
+    assert [candidate.kind for candidate in small_candidates(199_999)] == ["SQ8", "SQfp16", "Flat"]
+    assert {candidate.kind for candidate in small_candidates(1_000_000)} == {"IVF4096,SQ8"}
