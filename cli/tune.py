@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, Threads, reported
 
 if TYPE_CHECKING:
     from models.data.config import Config
+    from models.hardware import Hardware
     from models.tune.report import TuneReport
 
 FOLDER, STUDIES = "tune", "studies.db"
@@ -29,6 +30,13 @@ def tune(
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="The report of the newest search; nothing is trained.")] = False,
     threads: Threads = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where models learn; auto: a GPU where there is one.")
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(help="Of matrix products; auto: bf16 on a GPU that has it, fp32 elsewhere."),
+    ] = "auto",
 ) -> None:
     """Search the options of a model for what validates best, as the section tune of shortlist.toml says. Trials that
     fall behind are pruned early. Interrupted, run it again: it goes on. The folder tune gets report.md, plot.png and
@@ -39,18 +47,25 @@ def tune(
     from models.checkpoint import CheckpointError
     from models.data.config import load_config
     from models.data.errors import DataError
+    from models.hardware import choose_hardware
 
     folder = data_dir / FOLDER
     with reported(DataError, CheckpointError, ValueError):
         if not show:
-            _search(load_config(config), data_dir, trials, timeout_minutes, threads)
+            hardware = choose_hardware(device, precision)
+            _search(load_config(config), data_dir, trials, timeout_minutes, threads, hardware)
         report = _newest(folder)
     _print(report)
     typer.echo(f"Written: {folder / 'report.md'}, plot.png" + (", best.toml" if report.best else ""))
 
 
 def _search(
-    config: "Config", data_dir: Path, trials: int | None, timeout_minutes: float | None, threads: int | None
+    config: "Config",
+    data_dir: Path,
+    trials: int | None,
+    timeout_minutes: float | None,
+    threads: int | None,
+    hardware: "Hardware",
 ) -> None:
     """Raises DataError, CheckpointError, ValueError."""
     import torch
@@ -71,7 +86,7 @@ def _search(
         torch.set_num_threads(threads)
     dataset = load_dataset(prepare_with_progress(config, data_dir).folder)
     folder, total = data_dir / FOLDER, trials or config.tune.trials
-    plan = make_plan(config, dataset, data_dir)
+    plan = make_plan(config, dataset, data_dir, hardware)
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive(folder / "lock", "tune"), opened(folder / STUDIES) as storage:
         before = len(storage.get_all_studies())

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from models.data.config import Config
 from models.data.config_errors import describe
 from models.data.dataset import Dataset
+from models.hardware import CPU, Hardware
 from models.options import TrainSection
 from models.train import MODEL_VERSION
 from models.tune.search import Plan
@@ -19,12 +20,14 @@ from models.tune.trials import RankerTrials, RetrievalTrials
 WORK = "work"  # the checkpoint of the running trial
 
 
-def make_plan(config: Config, dataset: Dataset, data_dir: Path) -> Plan:
+def make_plan(config: Config, dataset: Dataset, data_dir: Path, hardware: Hardware = CPU) -> Plan:
     """Raises ValueError for data or options that no trial could be trained with."""
     stage, space = config.tune.stage, read_space(config.tune, config.train)
     folder = data_dir / "tune" / WORK
     trials = (
-        RetrievalTrials(dataset, folder) if stage == "retrieval" else RankerTrials(dataset, folder, data_dir / "train")
+        RetrievalTrials(dataset, folder, hardware)
+        if stage == "retrieval"
+        else RankerTrials(dataset, folder, data_dir / "train", hardware)
     )
     trials.check(config.train)
 

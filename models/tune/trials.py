@@ -9,6 +9,7 @@ import torch
 from models.checkpoint import CheckpointError
 from models.data.dataset import Dataset
 from models.fitting import Fit
+from models.hardware import CPU, Hardware
 from models.options import TrainSection
 from models.ranking.options import RankerOptions
 from models.ranking.train import build_ranker
@@ -28,8 +29,8 @@ class RetrievalTrials:
     folder: of the checkpoint, by which the same options go on where they were interrupted.
     """
 
-    def __init__(self, dataset: Dataset, folder: Path) -> None:
-        self._dataset, self._folder = dataset, folder
+    def __init__(self, dataset: Dataset, folder: Path, hardware: Hardware = CPU) -> None:
+        self._dataset, self._folder, self._hardware = dataset, folder, hardware
 
     def __call__(self, options: TrainSection, log: RunLog) -> float:
         alone = options.model_copy(update={"ranker": RankerOptions(model="none")})
@@ -37,7 +38,7 @@ class RetrievalTrials:
         window = Window.validation(self._dataset)
         validate = validator(self._dataset, window, retrieval_mode(alone), alone.retrieval.history_length)
         path = self._folder / "trial.checkpoint.npz"
-        run = Fit(RETRIEVAL, stages.key, alone.seed, window.start_ms, path, validate=validate)
+        run = Fit(RETRIEVAL, stages.key, alone.seed, window.start_ms, path, validate=validate, hardware=self._hardware)
         model = fit(self._dataset, alone, run, log)
         with torch.inference_mode():
             return validate(model)
@@ -58,14 +59,14 @@ class RankerTrials:
     trained otherwise, into `folder`.
     """
 
-    def __init__(self, dataset: Dataset, folder: Path, trained: Path) -> None:
-        self._dataset, self._folder, self._trained = dataset, folder, trained
+    def __init__(self, dataset: Dataset, folder: Path, trained: Path, hardware: Hardware = CPU) -> None:
+        self._dataset, self._folder, self._trained, self._hardware = dataset, folder, trained, hardware
         self._lists: tuple[object, RankerLists] | None = None
 
     def __call__(self, options: TrainSection, log: RunLog) -> float:
         check_has_what_it_asks_for(self._dataset, options)
         build_ranker(self._dataset, options)  # refused before hours of retrieval
-        stages = Stages(self._dataset, options, self._folder, log)
+        stages = Stages(self._dataset, options, self._folder, log, self._hardware)
         self._take_retrieval(options)
         stages.retrieval()
         if options.ranker.learn_from == "interactions":

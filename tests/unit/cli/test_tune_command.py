@@ -17,6 +17,7 @@ model = "bpr"
 dim = 8
 batch_size = 1024
 max_steps = 16
+validations = 2
 learning_rate = 0.00000001
 
 [train.ranker]
