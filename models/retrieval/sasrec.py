@@ -136,11 +136,12 @@ class SasRec(RetrievalModel):
         ordinal is greater than m (0 sees all)."""
         content = self._content(history)
         real = history > 0
-        own = torch.eye(history.shape[1], dtype=torch.bool, device=history.device)
-        kinds = _kinds(set_ordinal, set_ordinal, real)
-        kinds = kinds.masked_fill(F.pad(own, (1, 0)), 0)
-        for block in self.blocks[:-1]:
-            content = block(content, content, kinds)
+        if len(self.blocks) > 1:  # the widest array of all; a single layer has no use for it
+            own = torch.eye(history.shape[1], dtype=torch.bool, device=history.device)
+            kinds = _kinds(set_ordinal, set_ordinal, real)
+            kinds = kinds.masked_fill(F.pad(own, (1, 0)), 0)
+            for block in self.blocks[:-1]:
+                content = block(content, content, kinds)
         kinds = _kinds(moments, set_ordinal, real)
         newest, allowed = kinds[..., 1:] == 1, kinds[..., 1:] <= MAX_DISTANCE  # [B, q, L]; the set before the moment
         queries = self.start + self.newest_weight * _mean_of(newest, content) + _mean_of(allowed, content)
