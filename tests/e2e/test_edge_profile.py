@@ -24,8 +24,15 @@ from models.run_log import Silent
 from models.train import train
 from tests.planted import write_planted
 
-RETRIEVAL = {"model": "sasrec", "dim": 16, "history_length": 30, "max_steps": 40, "validations": 1, "layers": 1}
-RANKER = {"model": "deepfm", "dim": 8, "hidden": [64, 16], "epochs": 2, "windows": 1}
+SASREC: dict[str, object] = {
+    "model": "sasrec",
+    "dim": 16,
+    "history_length": 30,
+    "max_steps": 40,
+    "validations": 1,
+    "layers": 1,
+}
+RANKER: dict[str, object] = {"model": "deepfm", "dim": 8, "hidden": [64, 16], "epochs": 2, "windows": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,8 +52,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return load_dataset(prepare_dataset(load_config(config), folder / "data").folder)
 
 
-def trained(dataset: Dataset, folder: Path, ranker: dict[str, object]) -> Path:
-    options = TrainSection.model_validate({"retrieval": RETRIEVAL, "ranker": ranker, "refit_share": 0.0})
+def trained(dataset: Dataset, folder: Path, retrieval: dict[str, object], ranker: dict[str, object]) -> Path:
+    options = TrainSection.model_validate({"retrieval": retrieval, "ranker": ranker, "refit_share": 0.0})
     (folder / "train").mkdir()
     (folder / "train" / OPTIONS_FILE).write_text(options.model_dump_json(), "utf-8")
     train(dataset, options, folder / "train", Silent())
@@ -65,7 +72,7 @@ def ask(engine: Engine, **request: object) -> Recommendation:
 
 
 def test_the_edge_bundle_is_served_by_the_same_code(dataset: Dataset, tmp_path: Path) -> None:
-    edge = exported(dataset, trained(dataset, tmp_path, RANKER))
+    edge = exported(dataset, trained(dataset, tmp_path, SASREC, RANKER))
     manifest, bundle = edge.bundle.manifest, edge.bundle
     assert manifest.profile == "edge"
     assert bundle.item_part is not None
@@ -92,6 +99,6 @@ def test_the_edge_bundle_is_served_by_the_same_code(dataset: Dataset, tmp_path: 
 
 
 def test_without_a_ranker_the_retrieval_order_is_judged_and_served(dataset: Dataset, tmp_path: Path) -> None:
-    edge = exported(dataset, trained(dataset, tmp_path, {"model": "none"}))
+    edge = exported(dataset, trained(dataset, tmp_path, {"model": "item_to_item", "dim": 32}, {"model": "none"}))
     assert "ranking/item_part.npy" not in edge.bundle.manifest.tables
     assert ask(edge, history=["i000", "i012"], k=5)["served_by"] == "retrieval"
