@@ -96,10 +96,10 @@ def load_compressed(dataset: "Dataset", data_dir: Path, only: list[str]) -> "dic
 
     Raises ValueError for a name that is none, CheckpointError for models that cannot be used, with their name.
     """
+    from cli.train import read_options_of
     from models.checkpoint import CheckpointError
     from models.compress import run
     from models.compress.record import FILE
-    from models.options import TrainSection
     from models.train import load_trained
 
     folder = data_dir / "train" / run.FOLDER
@@ -113,9 +113,8 @@ def load_compressed(dataset: "Dataset", data_dir: Path, only: list[str]) -> "dic
     for name in dict.fromkeys(only or there):
         path = folder / name
         try:
-            options = TrainSection.model_validate_json((path / run.OPTIONS).read_bytes())
-            found[name] = load_trained(dataset, options, path, for_test=True)
-        except (CheckpointError, ValueError, FileNotFoundError) as error:
+            found[name] = load_trained(dataset, read_options_of(path), path, for_test=True)
+        except CheckpointError as error:
             raise CheckpointError(
                 f"the compressed model {name} cannot be compared: {error}\n"
                 f"Make it again with `shortlist compress --only {name}`, or delete {path}"
@@ -171,12 +170,12 @@ def _bundles(
         paths[profile] = export_bundle(dataset, data_dir, workshop / profile, for_test=True, profile=profile)
         done(f"bundle {profile}")
     return bundle_rows(
-        dataset, paths, lambda path: _cost(path, data_dir), asked, trained.until_ms, trained.options.seed, done
+        dataset, paths, lambda path: bundle_cost(path, data_dir), asked, trained.until_ms, trained.options.seed, done
     )
 
 
-def _cost(bundle: Path, data_dir: Path) -> "Cost":
-    """Measured in a process of its own, with one thread, as a worker of the service runs."""
+def bundle_cost(bundle: Path, data_dir: Path) -> "Cost":
+    """Measured in a process of its own (cli/bundle_cost.py), with one thread, as a worker of the service runs."""
     import os
     import subprocess
     import sys

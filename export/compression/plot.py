@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from export.compression.report import CompressionReport, RankerRow, TowerRow
 from models.targets import Mode
 
-SIZE_INCHES = (13.0, 6.0)
+SIZE_INCHES = (13.5, 6.0)
 DPI = 110
 FONT = 8.5
 LINE = 0.042  # of an axis's height, between labels
@@ -42,7 +42,7 @@ def picture(report: CompressionReport) -> bytes:
     _scatter(right, [Point(*one) for one in zip([r.variant for r in rows], sizes, values, strict=True)], around)
     right.set(xlabel=f"graphs and item table of the {what}, MB", ylabel=f"{name}, {mode} items")
     figure.suptitle(f"Compression of the {what}: up and to the left is better; the dashed line is fp32")
-    figure.subplots_adjust(left=0.07, right=0.85, wspace=0.72, top=0.92, bottom=0.1)
+    figure.subplots_adjust(left=0.06, right=0.89, wspace=0.53, top=0.92, bottom=0.1)
     file = BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
@@ -63,16 +63,9 @@ def _scatter(axes: Any, points: Sequence[Point], around: float) -> None:
     axes.set_xlim(0, 1.08 * max(point.x for point in points))
     wanted = [(point.y - low) / (high - low) for point in points]
     for number, (point, height) in enumerate(zip(points, spread(wanted, LINE), strict=True)):
-        axes.annotate(
-            point.label,
-            (point.x, point.y),
-            xytext=(1.04, height),
-            textcoords="axes fraction",
-            fontsize=FONT,
-            color=f"C{number % 10}",
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": f"C{number % 10}", "alpha": 0.45, "linewidth": 0.8},
-        )
+        line = {"arrowstyle": "-", "color": f"C{number % 10}", "alpha": 0.6, "linewidth": 0.8}
+        axes.annotate("", (point.x, point.y), xytext=(1.03, height), textcoords="axes fraction", arrowprops=line)
+        axes.text(1.035, height, point.label, fontsize=FONT, va="center", transform=axes.transAxes)
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
