@@ -1,7 +1,7 @@
 """`shortlist compress`: smaller models of the trained ones, each a training folder of its own."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,6 +27,13 @@ def compress(
         Path | None, typer.Option(help="Data folder whose models teach; the trained models themselves if not given.")
     ] = None,
     threads: Threads = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where models learn; auto: a GPU where there is one.")
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(help="Of matrix products; auto: bf16 on a GPU that has it, fp32 elsewhere."),
+    ] = "auto",
 ) -> None:
     """Make the trained models smaller, by [compress] of shortlist.toml: hidden units pruned, weights set to zero, or a
     small model taught by the large one. Interrupted, run it again: it goes on.
@@ -45,18 +52,20 @@ def compress(
     from models.data.config import load_config
     from models.data.dataset import load_dataset
     from models.data.errors import DataError
+    from models.hardware import choose_hardware
 
     with reported(DataError, CheckpointError, ValueError):
         # the models are those that were trained, whatever the file says of [train] by now
         section = load_config(config).compress if config.exists() or config != CONFIG else CompressSection()
         require_log(data_dir)
+        hardware = choose_hardware(device, precision)
         options, dataset = read_options(data_dir), load_dataset(data_dir / "prepared")
         teaching = None if teacher is None else _teacher(teacher)
         if threads is not None:
             torch.set_num_threads(threads)
         folder = data_dir / "train"
         with TrainProgress(folder / run.FOLDER / "tensorboard") as progress:
-            made = run.compress(dataset, options, folder, section, progress, only or [], teaching)
+            made = run.compress(dataset, options, folder, section, progress, only or [], teaching, hardware)
     for path in made:
         typer.echo(str(path))
     typer.echo(f"Next: shortlist evaluate --compressed {made[0].name}, then shortlist export --compressed ...")

@@ -50,16 +50,15 @@ class Pruning:
 
     def __init__(self, model: nn.Module, share: float, steps: int) -> None:
         self._model, self._share, self._steps = model, share, steps
-        self._weights = layer_weights(model)
-        self._masks = Masks(self._weights)
+        self._masks = Masks(layer_weights(model))
         model.add_module(NAME, self._masks)
 
     def at(self, step: int) -> None:
-        self._masks.prune(self._weights, share_at(step, self._share, self._steps))
+        self._masks.prune(layer_weights(self._model), share_at(step, self._share, self._steps))
         self.now()
 
     def now(self) -> None:
-        self._masks.apply_to(self._weights)
+        self._masks.apply_to(layer_weights(self._model))
 
     def finish(self) -> None:
         """The model without its masks, its pruned weights zero."""

@@ -22,8 +22,10 @@ from models.compress.variants import OF_RANKER, VARIANTS
 from models.data.config import load_config
 from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
+from models.fitting import Fit
 from models.options import SasRecOptions, TrainSection
 from models.ranking.options import RankerOptions
+from models.retrieval.sasrec_training import TaughtItems, make_task
 from models.run_log import Silent
 from models.train import RANKER, RETRIEVAL, Trained, load_trained, train
 
@@ -111,6 +113,8 @@ def test_shapes_are_smaller_where_they_should_be(dataset: Dataset, folder: Path)
     sizes = {name: parameters(ranker) for name, ranker in rankers.items() if ranker is not None}
     assert sizes["distilled"] == sizes["small"] <= parameters(teacher.ranker) / 4 < sizes["pruned"]
     assert sizes["magnitude"] == parameters(teacher.ranker) > sizes["pruned"]
+    assert rankers["pruned"] is not None
+    assert rankers["pruned"].item_module.width == 1 + 8 + 8, "a row: own score, a vector, a share of 8 units, not 16"
     towers = {name: loaded(dataset, folder, name).retrieval for name in ("retrieval-distilled", "retrieval-pruned")}
     assert parameters(towers["retrieval-distilled"]) < parameters(teacher.retrieval) / 2
     student = options_of(compressed_folder(folder, "both-distilled")).retrieval
@@ -261,3 +265,19 @@ def test_a_larger_model_of_another_folder_teaches(dataset: Dataset, folder: Path
     (copied / "ranker.npz").unlink()
     with pytest.raises(CheckpointError, match="was made from other models"):
         load_trained(dataset, options_of(path), path, for_test=False)
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "softmax", "bce"])
+def test_a_sasrec_that_is_its_own_teacher_has_nothing_to_learn(dataset: Dataset, folder: Path, loss: str) -> None:
+    teacher, student = (Teacher(dataset, TRAINED, folder).sasrec(RETRIEVAL) for _ in range(2))
+    run = Fit(RETRIEVAL, "key", 0, dataset.splits.valid_start_ms, folder / "unused.npz")
+    options = SASREC.model_copy(update={"loss": loss})
+    for weight, learns in ((1.0, False), (0.5, True)):
+        task = make_task(dataset, student, options, run, TaughtItems(teacher, weight, 2.0))
+        found = task.loss(0, 0, np.random.default_rng(0)).mean
+        student.zero_grad()
+        found.backward()
+        largest = max(float(p.grad.abs().max()) for p in student.parameters() if p.grad is not None)
+        assert ((found.item() > 0.01, largest > 1e-3) == (True, True)) is learns
+        assert learns or (abs(found.item()) < 1e-5 and largest < 1e-5)
+    assert all(parameter.grad is None for parameter in teacher.parameters())
