@@ -31,7 +31,7 @@ from models.targets import Window
 from models.train import RANKER, train
 
 THERE = Hardware(OTHER)
-STEPS = {"dim": 8, "history_length": 12, "max_steps": 6, "max_epochs": 1000, "validations": 2, "batch_size": 37}
+STEPS = {"dim": 8, "history_length": 12, "max_steps": 4, "max_epochs": 1000, "validations": 1, "batch_size": 37}
 SASREC = {"model": "sasrec", **STEPS, "moments": 4, "negatives": 8}
 RETRIEVAL: dict[str, dict[str, Any]] = {
     "softmax": {**SASREC, "loss": "softmax"},
@@ -176,7 +176,7 @@ def test_bfloat16_ends_near_float32(dataset: Dataset, lists: RankerSamples, tmp_
     """SASRec's NDCG@10 over the catalogue and DeepFM's of its lists; and it is another calculation."""
     mixed, start = Hardware(CPU.device, bf16=True), dataset.splits.valid_start_ms
     validate = validator(dataset, Window("valid", start, dataset.splits.test_start_ms), "all", 12)
-    longer = {**SASREC, "dim": 16, "max_steps": 60, "negatives": 64, "learning_rate": 1e-2, "validations": 1}
+    longer = {**SASREC, "dim": 16, "max_steps": 40, "negatives": 64, "learning_rate": 1e-2, "validations": 1}
     options = section(longer, {**RANKERS["deepfm"], "epochs": 4, "batch_size": 32, "learning_rate": 1e-2})
     figures, learned = [], []
     for name, hardware in (("fp32", CPU), ("bf16", mixed)):
