@@ -1,63 +1,48 @@
-"""Rankers made smaller, in figures: the mean over several trainings of one data set, one seed each.
+"""What making models smaller costs, over trainings of one data set with a seed each, against what is to be reached.
 
-    python -m bench.compression --data-dir runs/demo-0 runs/demo-1 runs/demo-2
+    python -m bench.compression --name demo runs/demo-0 runs/demo-1 runs/demo-2
+    python -m bench.compression --markdown
 
-Each folder is a data folder after `shortlist train`. What was made in it before is not made again. Sizes and times of
-the exported graphs are those of `shortlist compress-report`.
+Each folder is a data folder after `shortlist train`. `shortlist compress` and `shortlist compress-report` run in it,
+unless they have since it was trained; interrupted, run it again. The figures go to results.json, in the place of those
+of the same name and seed.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-import torch
+from rich.console import Console
+from rich.markdown import Markdown
 
-from bench.compression.measure import Figures, figures, lists_of_test, mean
-from bench.compression.variants import variants
-from models.data.dataset import load_dataset
-from models.run_log import Silent
-
-TRAINED = "trained"
-
-
-class Lines(Silent):
-    """A line for each stage that is done."""
-
-    def finish(self, stage: str, note: str) -> None:
-        print(f"{stage}: {note}", flush=True)
+from bench.compression.results import RESULTS, markdown, merge, read_results
+from bench.compression.run import CommandFailed, run_folder
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, nargs="+", required=True, help="data folders, a seed each")
+    parser.add_argument("data_dir", type=Path, nargs="*", metavar="DATA_DIR", help="data folders, a seed each")
+    parser.add_argument("--name", help="of the data set, in the results")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as docs/compression.md has them")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    rows: dict[str, list[Figures]] = {}
-    for data_dir in options.data_dir:
-        for name, found in measured(data_dir).items():
-            rows.setdefault(name, []).append(found)
-    print(table({name: mean(found) for name, found in rows.items()}))
-
-
-def measured(data_dir: Path) -> dict[str, Figures]:
-    """The trained ranker and its variants on one data folder."""
-    dataset, folder = load_dataset(data_dir / "prepared"), data_dir / "train"
-    folders = {TRAINED: folder, **variants(dataset, folder, log=Lines())}
-    lists = lists_of_test(dataset, folder, Lines())
-    return {name: figures(dataset, path, lists) for name, path in folders.items()}
-
-
-def table(rows: dict[str, Figures]) -> str:
-    """As Markdown; changes are against the trained ranker."""
-    whole = rows[TRAINED]
-    lines = [
-        "| ranker | parameters | AUC | of the trained | log-loss | NDCG@10 |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, row in rows.items():
-        share = f"{row.auc / whole.auc:.2%} ({row.auc - whole.auc:+.4f})"
-        lines.append(f"| {name} | {row.parameters:,} | {row.auc:.4f} | {share} | {row.log_loss:.4f} | {row.ndcg:.4f} |")
-    return "\n".join(lines)
+    if options.data_dir and not options.name:
+        parser.error("--name is needed: what the data set is called in the results")
+    console, failed = Console(), False
+    for number, data_dir in enumerate(options.data_dir, 1):
+        console.rule(f"{options.name}: {data_dir}, {number} of {len(options.data_dir)}")
+        try:
+            merge(run_folder(data_dir, options.name, options.threads), RESULTS)
+        except CommandFailed as error:
+            failed = True
+            console.print(str(error), style="red", markup=False)
+    text = markdown(read_results(RESULTS))
+    if options.markdown:
+        print(text, end="")
+    else:
+        console.print(Markdown(text))
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
