@@ -79,6 +79,7 @@ def test_masked_weights_stay_zero_whatever_the_momentum(tmp_path: Path) -> None:
             for name, weight in layer_weights(model).items():
                 assert not (masked[name] & (weight != 0)).any(), "nothing comes back"
                 masked[name] |= weight == 0
+                assert int(masked[name].sum()) == round(share_at(number, 0.75, 10) * weight.numel())
             step(model, optimizer, number)
         state.step = stop
         state.save()

@@ -24,6 +24,7 @@ def test_lists_by_hand() -> None:
     teacher, student = torch.tensor([log(4), log(2), log(2), 5.0, 5.0]), torch.tensor([7.0, 7.0, 7.0, 1.0, 1.0])
     divergence = 0.5 * log(0.5 * 3) + 2 * 0.25 * log(0.25 * 3)
     assert soft_lists(student, teacher, LISTS).item() == pytest.approx(divergence / 2, rel=1e-5)
+    assert soft_lists(student, 2 * teacher, LISTS, 2.0).item() == pytest.approx(4 * divergence / 2, rel=1e-5)
 
 
 def test_items_by_hand_with_what_they_were_drawn_with() -> None:
@@ -33,6 +34,7 @@ def test_items_by_hand_with_what_they_were_drawn_with() -> None:
     drawn_with = torch.tensor([0.75, 0.25]).log()
     expected = 0.5 * log(0.5 / 0.25) + 0.5 * log(0.5 / 0.75)
     assert soft_items(student, teacher, log_proposal=drawn_with).item() == pytest.approx(expected, rel=1e-5)
+    assert soft_items(student, 3 * teacher, 3.0, drawn_with).item() == pytest.approx(9 * expected, rel=1e-5)
     assert soft_items(student, teacher).item() == pytest.approx(0.75 * log(1.5) + 0.25 * log(0.5), rel=1e-5)
 
 
