@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export.stable import stabilise_sums
+from export.vector_products import as_columns
 from models.contract.manifest import Tensor
 from models.contract.user_inputs import FEATURES, HISTORY
 
@@ -73,6 +74,7 @@ def to_onnx(module: nn.Module, names: GraphIO, sample: Feed) -> bytes:
     model = program.model_proto
     _strip(model)
     stabilise_sums(model)
+    as_columns(model)
     _name_dimensions(model, names)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())

@@ -64,15 +64,18 @@ def _quantized(graph: bytes, write: Callable[[Path, Path, list[str]], None]) -> 
         plain.write_bytes(graph)
         # what torch's exporter writes is refused until shapes have been inferred
         quant_pre_process(plain, source, skip_symbolic_shape=True)
-        left_out = _with_vectors(onnx.load(source))
+        left_out = _with_columns(onnx.load(source))
         write(source, target, left_out)
         return target.read_bytes()
 
 
-def _with_vectors(model: onnx.ModelProto) -> list[str]:
-    """Names of the products with a constant vector: the quantizers make graphs of them that do not load."""
-    vectors = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 1}
-    return [node.name for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in vectors]
+def _with_columns(model: onnx.ModelProto) -> list[str]:
+    """Names of the products with a constant vector or a single column. Of a vector the quantizers make graphs that do
+    not load; a column is cheaper in float32 than the quantization of what it is multiplied with."""
+    narrow = {
+        tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 1 or list(tensor.dims[1:]) == [1]
+    }
+    return [node.name for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in narrow]
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
