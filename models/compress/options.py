@@ -6,11 +6,19 @@ from pydantic import Field, model_validator
 
 from models.section import Section, Units
 
+StudentName = Literal["lr", "fm", "ffm", "fnn", "ipnn", "opnn", "pnn", "wide_deep", "deepfm", "gmf", "mlp", "neumf"]
+
 
 class StudentRanker(Section):
     """What the small ranker has in place of `[train.ranker]`. Chosen where nothing is given: the vectors as long as a
     quarter of the teacher's parameters allows, with a quarter of its hidden units."""
 
+    model: StudentName | None = Field(
+        default=None,
+        exclude_if=lambda name: name is None,  # what was made before there was a choice is not made again
+        description="the teacher's if not given. wide_deep for a deepfm: without the products of a factorisation "
+        "machine, whose sums are most of a small graph's time",
+    )
     dim: int | None = Field(default=None, ge=1, le=256, description="length of the field vectors")
     hidden: list[Units] | None = Field(default=None, min_length=1, description="units of the layers")
 

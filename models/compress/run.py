@@ -14,7 +14,7 @@ from models.compress.size import parameters, student_ranker, student_sasrec
 from models.compress.soft import Soft, Taught
 from models.compress.teacher import Teacher
 from models.compress.units import sizes_after
-from models.compress.variants import VARIANTS, Variant, chosen
+from models.compress.variants import VARIANTS, WITHOUT_UNITS, Variant, chosen
 from models.data.dataset import Dataset
 from models.fitting import Fit
 from models.hardware import CPU, Hardware
@@ -93,6 +93,11 @@ class _Compression:
         if variant.ranking != "pruned":
             ranker = student_ranker(ranker_inputs(self._dataset), self._teacher.options.ranker, section.student)
         if variant.ranking in ("pruned", "distilled-pruned"):
+            if ranker.model in WITHOUT_UNITS:
+                raise ValueError(
+                    f"--only distilled-pruned: [compress.student] model = {ranker.model!r} has no hidden units for "
+                    "prune_units; leave this variant out, or choose another model"
+                )
             ranker = ranker.model_copy(update={"hidden": sizes_after(ranker.hidden, section.prune_units)})
         return options.model_copy(update={"ranker": ranker})
 
@@ -202,8 +207,9 @@ class _Compression:
         if variant.ranking in ("distilled", "distilled-pruned", "small"):
             student = student_ranker(ranker_inputs(self._dataset), self._teacher.options.ranker, self._section.student)
             way = "trained small, without a teacher" if variant.ranking == "small" else "distilled"
+            kind = "" if student.model == self._teacher.options.ranker.model else f"{student.model}, "
             sizes = f"{self._size(self._teacher.options.ranker):,} parameters to {self._size(student):,}"
-            told, before = [f"{way}: {sizes}, dim {student.dim}, hidden {student.hidden}"], student
+            told, before = [f"{way}: {sizes}, {kind}dim {student.dim}, hidden {student.hidden}"], student
         if variant.ranking in ("pruned", "distilled-pruned"):
             told.append(f"structured pruning: hidden units {before.hidden} to {after.hidden}")
         if variant.ranking == "magnitude":

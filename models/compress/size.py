@@ -30,15 +30,17 @@ def student_ranker(inputs: RankerInputs, teacher: RankerOptions, wanted: Student
         return parameters(build(inputs, options))
 
     hidden = wanted.hidden or [max(1, units // 4) for units in teacher.hidden]
-    shape = teacher.model_copy(update={"hidden": hidden})
+    model = wanted.model or teacher.model
+    crosses = teacher.crosses if model == teacher.model else []
+    shape = teacher.model_copy(update={"model": model, "hidden": hidden, "crosses": crosses})
     if wanted.dim is not None or wanted.hidden is not None:
         shape = shape.model_copy(update={"dim": wanted.dim or teacher.dim})
     else:
         shape = shape.model_copy(update={"dim": _longest(shape, size, limit)})
     if size(shape) >= limit:
         raise ValueError(
-            f"[compress.student] dim = {shape.dim}, hidden = {shape.hidden} gives a ranker of {size(shape):,} "
-            f"parameters, and the teacher has {limit:,}: lower dim or hidden"
+            f"[compress.student] model = {shape.model!r}, dim = {shape.dim}, hidden = {shape.hidden} gives a ranker of "
+            f"{size(shape):,} parameters, and the teacher has {limit:,}: lower dim or hidden"
         )
     return shape
 

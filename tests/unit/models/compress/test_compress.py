@@ -25,7 +25,7 @@ from models.data.prepare import prepare_dataset
 from models.fitting import Fit
 from models.options import SasRecOptions, TrainSection
 from models.ranking.options import RankerOptions
-from models.retrieval.sasrec_training import TaughtItems, make_task
+from models.retrieval.sasrec_training import TaughtItems, build, make_task
 from models.run_log import Silent
 from models.train import RANKER, RETRIEVAL, Trained, load_trained, train
 
@@ -211,7 +211,10 @@ def test_what_cannot_be_done_is_named_before_anything_is(dataset: Dataset, copie
     assert "--only tiny: is not one of pruned, " in refused(dataset, copied, TRAINED, SECTION, "tiny")
     large = CompressSection(student=StudentRanker(dim=8, hidden=[64]))
     told = refused(dataset, copied, TRAINED, large, "pruned", "distilled")
-    assert told.startswith("[compress.student] dim = 8, hidden = [64] gives a ranker of ")
+    assert told.startswith("[compress.student] model = 'deepfm', dim = 8, hidden = [64] gives a ranker of ")
+    flat = CompressSection(student=StudentRanker(model="fm"))
+    told = refused(dataset, copied, TRAINED, flat, "distilled-pruned")
+    assert told.startswith("--only distilled-pruned: [compress.student] model = 'fm' has no hidden units")
     same = CompressSection(retrieval_student=StudentSasRec(dim=16, layers=2))
     told = refused(dataset, copied, TRAINED, same, "retrieval-distilled")
     assert told.startswith("[compress.retrieval_student] dim = 16, layers = 2 is not smaller than the teacher's")
@@ -281,3 +284,6 @@ def test_a_sasrec_that_is_its_own_teacher_has_nothing_to_learn(dataset: Dataset,
         assert ((found.item() > 0.01, largest > 1e-3) == (True, True)) is learns
         assert learns or (abs(found.item()) < 1e-5 and largest < 1e-5)
     assert all(parameter.grad is None for parameter in teacher.parameters())
+    stranger = build(dataset, options, run.until_ms, 1).eval()
+    task = make_task(dataset, stranger, options, run, TaughtItems(teacher, 1.0, 2.0))
+    assert task.loss(0, 0, np.random.default_rng(0)).mean.item() > 0.01, "another model has something to learn"
