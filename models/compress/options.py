@@ -16,8 +16,8 @@ class StudentRanker(Section):
     model: StudentName | None = Field(
         default=None,
         exclude_if=lambda name: name is None,  # what was made before there was a choice is not made again
-        description="the teacher's if not given. wide_deep for a deepfm: without the products of a factorisation "
-        "machine, whose sums are most of a small graph's time",
+        description="not given: wide_deep for a deepfm, without the factorisation machine whose sums are most of a "
+        "small graph's time; otherwise the teacher's",
     )
     dim: int | None = Field(default=None, ge=1, le=256, description="length of the field vectors")
     hidden: list[Units] | None = Field(default=None, min_length=1, description="units of the layers")

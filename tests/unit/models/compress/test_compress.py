@@ -211,7 +211,7 @@ def test_what_cannot_be_done_is_named_before_anything_is(dataset: Dataset, copie
     assert "--only tiny: is not one of pruned, " in refused(dataset, copied, TRAINED, SECTION, "tiny")
     large = CompressSection(student=StudentRanker(dim=8, hidden=[64]))
     told = refused(dataset, copied, TRAINED, large, "pruned", "distilled")
-    assert told.startswith("[compress.student] model = 'deepfm', dim = 8, hidden = [64] gives a ranker of ")
+    assert told.startswith("[compress.student] model = 'wide_deep', dim = 8, hidden = [64] gives a ranker of ")
     flat = CompressSection(student=StudentRanker(model="fm"))
     told = refused(dataset, copied, TRAINED, flat, "distilled-pruned")
     assert told.startswith("--only distilled-pruned: [compress.student] model = 'fm' has no hidden units")
