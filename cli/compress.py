@@ -1,11 +1,11 @@
 """`shortlist compress`: smaller models of the trained ones, each a training folder of its own."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, Threads, reported
+from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, DeviceOption, PrecisionOption, Threads, reported
 
 if TYPE_CHECKING:
     from models.compress.teacher import Teacher
@@ -27,13 +27,8 @@ def compress(
         Path | None, typer.Option(help="Data folder whose models teach; the trained models themselves if not given.")
     ] = None,
     threads: Threads = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where models learn; auto: a GPU where there is one.")
-    ] = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        typer.Option(help="Of matrix products; auto: bf16 on a GPU that has it, fp32 elsewhere."),
-    ] = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Make the trained models smaller, by [compress] of shortlist.toml: hidden units pruned, weights set to zero, or a
     small model taught by the large one. Interrupted, run it again: it goes on.

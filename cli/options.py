@@ -3,13 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 DataDir = Annotated[Path, typer.Option(envvar="SHORTLIST_DATA_DIR", help="Folder for everything that Shortlist makes.")]
 ConfigFile = Annotated[Path, typer.Option(help="The shortlist.toml that names your files and columns.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of training; all cores if not given.")]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where models learn; auto: a GPU where there is one.")
+]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    typer.Option(help="Of matrix products; auto: bf16 on a GPU that has it, fp32 elsewhere."),
+]
 
 DATA_DIR = Path(".shortlist")
 CONFIG = Path("shortlist.toml")

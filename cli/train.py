@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, Threads, reported
+from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, DeviceOption, PrecisionOption, Threads, reported
 
 if TYPE_CHECKING:
     from models.data.config import Config
@@ -31,13 +31,8 @@ def train(
     max_restarts: Annotated[
         int, typer.Option(min=0, help="How often killed processes start again, from the last checkpoint.")
     ] = 3,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where models learn; auto: a GPU where there is one.")
-    ] = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        typer.Option(help="Of matrix products; auto: bf16 on a GPU that has it, fp32 elsewhere."),
-    ] = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     profile: Annotated[
         bool, typer.Option("--profile", help="Trace some steps of each stage, into train/profile of the data folder.")
     ] = False,
@@ -112,6 +107,7 @@ def train_models(
     from models.data.dataset import load_dataset
     from models.distributed import is_first, joined, wait
     from models.hardware import choose_hardware
+    from models.train import given_up
     from models.train import train as run_stages
 
     hardware = hardware or choose_hardware("auto", "auto")
@@ -121,9 +117,11 @@ def train_models(
         if is_first():
             prepare_with_progress(config, data_dir)
         wait()
-        folder = _keep_options(config, data_dir)
+        dataset, folder = load_dataset(data_dir / "prepared"), _keep_options(config, data_dir)
+        for path in given_up(dataset, config.train, folder) if is_first() else []:
+            typer.echo(f"{path}: is of other data, another model or other settings; its stage starts anew")
         with _progress(folder, hardware, profile=profile) as progress:
-            run_stages(load_dataset(data_dir / "prepared"), config.train, folder, progress, hardware)
+            run_stages(dataset, config.train, folder, progress, hardware)
 
 
 def train_table(
@@ -164,7 +162,10 @@ def _progress(folder: Path, hardware: "Hardware", *, profile: bool) -> Iterator[
             return
         profiled = Profiled(progress, folder / "profile")
         yield profiled
-    typer.echo("\n".join(profiled.tables) or "No stage had steps enough to be profiled: all was trained before")
+    typer.echo(
+        "\n".join(profiled.tables)
+        or "No stage took the 18 steps that a trace needs: smaller budgets, or all was trained before"
+    )
 
 
 def _keep_options(config: "Config", data_dir: Path) -> Path:

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, Threads, reported
+from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, DeviceOption, PrecisionOption, Threads, reported
 
 if TYPE_CHECKING:
     from models.data.config import Config
@@ -30,13 +30,8 @@ def tune(
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="The report of the newest search; nothing is trained.")] = False,
     threads: Threads = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where models learn; auto: a GPU where there is one.")
-    ] = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        typer.Option(help="Of matrix products; auto: bf16 on a GPU that has it, fp32 elsewhere."),
-    ] = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Search the options of a model for what validates best, as the section tune of shortlist.toml says. Trials that
     fall behind are pruned early. Interrupted, run it again: it goes on. The folder tune gets report.md, plot.png and

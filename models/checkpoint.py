@@ -59,6 +59,16 @@ def load(
     return arrays, header
 
 
+def has_another_key(path: Path, key: str) -> bool:
+    """Whether a whole checkpoint stands here that another run left. Its arrays are not read."""
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            header = orjson.loads(file["__header__"].tobytes())
+    except _DAMAGED:
+        return False
+    return isinstance(header, dict) and header.get("key") != key
+
+
 @contextmanager
 def named(path: Path) -> Iterator[None]:
     """Weights that do not fit, which came from this file: the error names it and says what to do."""

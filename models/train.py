@@ -110,6 +110,13 @@ def check_processes(options: TrainSection, size: int, num_users: int | None = No
             )
 
 
+def given_up(dataset: Dataset, options: TrainSection, folder: Path) -> list[Path]:
+    """Checkpoints of unfinished runs on other data, of another model or with other settings: `train` starts anew."""
+    stages = Stages(dataset, options, folder, None)
+    paths = {stage: stages.checkpoint(stage) for stage in (RETRIEVAL, RANKER, RETRIEVAL_TEST, RETRIEVAL_LAST)}
+    return [path for stage, path in paths.items() if checkpoint.has_another_key(path, stages.stage_key(stage))]
+
+
 def load_trained(dataset: Dataset, options: TrainSection, folder: Path, *, for_test: bool) -> Trained:
     """The models for evaluation on the test window, or for serving. Raises CheckpointError when a stage is missing."""
     stages = Stages(dataset, options, folder, None)
@@ -262,7 +269,7 @@ class Stages:
             self.options,
             self.log,
             path,
-            self._stage_key(RANKER),
+            self.stage_key(RANKER),
             retrieval,
             self._hardware,
         )
@@ -284,7 +291,7 @@ class Stages:
         """Weights and header of a finished stage."""
         path = self.folder / f"{stage}.npz"
         weights, header = checkpoint.load(path, {"key": str, "figures": dict})
-        if header["key"] != self._stage_key(stage):
+        if header["key"] != self.stage_key(stage):
             raise checkpoint.CheckpointError(
                 f"{path}: was trained on other data or with other settings; run `shortlist train` again"
             )
@@ -321,9 +328,9 @@ class Stages:
 
     def _fit(self, stage: str, until_ms: int, **more: Any) -> Fit:
         path = self.checkpoint(stage)
-        return Fit(stage, self._stage_key(stage), self.options.seed, until_ms, path, hardware=self._hardware, **more)
+        return Fit(stage, self.stage_key(stage), self.options.seed, until_ms, path, hardware=self._hardware, **more)
 
-    def _stage_key(self, stage: str) -> str:
+    def stage_key(self, stage: str) -> str:
         return self.key if stage == RANKER else self.retrieval_key
 
     def _length(self) -> int:
@@ -344,7 +351,7 @@ class Stages:
     def finish(self, stage: str, weights: dict[str, NDArray[Any]], figures: dict[str, float]) -> None:
         """The first process keeps the result; the others wait until it is there."""
         if is_first():
-            checkpoint.save(self.folder / f"{stage}.npz", weights, {"key": self._stage_key(stage), "figures": figures})
+            checkpoint.save(self.folder / f"{stage}.npz", weights, {"key": self.stage_key(stage), "figures": figures})
             self.checkpoint(stage).unlink(missing_ok=True)
         wait()
 

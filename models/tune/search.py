@@ -153,7 +153,7 @@ def _run(study: optuna.Study, trial: optuna.Trial, plan: Plan, values: dict[str,
     except optuna.TrialPruned:
         note(report.steps)
         study.tell(trial, state=TrialState.PRUNED)
-    except ValueError as error:
+    except (ValueError, RuntimeError, MemoryError) as error:  # torch says by a RuntimeError that memory is out
         note(report.steps)
         trial.set_user_attr("error", str(error))
         study.tell(trial, state=TrialState.FAIL)

@@ -23,7 +23,16 @@ from models.ranking.options import RankerOptions
 from models.retrieval.model import RetrievalModel
 from models.retrieval.train import fit
 from models.run_log import Silent
-from models.train import RANKER, RETRIEVAL, RETRIEVAL_LAST, RETRIEVAL_TEST, load_first_retrieval, load_trained, train
+from models.train import (
+    RANKER,
+    RETRIEVAL,
+    RETRIEVAL_LAST,
+    RETRIEVAL_TEST,
+    given_up,
+    load_first_retrieval,
+    load_trained,
+    train,
+)
 
 STAGES = (RETRIEVAL, RANKER, RETRIEVAL_TEST, RETRIEVAL_LAST)
 OPTIONS = TrainSection(
@@ -155,6 +164,18 @@ def test_interrupted_and_run_again_it_ends_with_the_same_weights(
     )
     one, other = weights(folder), weights(tmp_path)
     assert {name: same(one[name], other[name]) for name in STAGES} == dict.fromkeys(STAGES, True)
+
+
+def test_a_checkpoint_of_other_settings_is_named(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "SAVE_EVERY", 5)
+    assert given_up(dataset, OPTIONS, tmp_path) == []
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset, OPTIONS, tmp_path, Recorder(RETRIEVAL, 7))
+    assert given_up(dataset, OPTIONS, tmp_path) == []
+    other = OPTIONS.model_copy(update={"seed": 1})
+    assert given_up(dataset, other, tmp_path) == [tmp_path / f"{RETRIEVAL}.checkpoint.npz"]
 
 
 def test_finished_stages_are_skipped(dataset: Dataset, folder: Path) -> None:

@@ -177,6 +177,18 @@ def test_a_figure_that_is_no_number_fails_its_trial(tmp_path: Path) -> None:
     assert not (tmp_path / "best.toml").exists()
 
 
+def test_a_trial_that_runs_out_of_memory_fails_and_stops_no_other() -> None:
+    class Large(Objective):
+        def __call__(self, options: TrainSection, log: RunLog) -> float:
+            if self.cleared == 0:
+                raise RuntimeError("not enough memory: you tried to allocate 8 GB")
+            return super().__call__(options, log)
+
+    report = run(None, Large(), 2)
+    assert [row.state for row in report.rows] == ["failed", "complete"]
+    assert "not enough memory" in report.rows[0].error
+
+
 def test_importance_is_told_only_of_enough_trials() -> None:
     """The figure rises with the learning rate alone; layers are even."""
     space: Space = {"learning_rate": Range(0.0, 1.0, log=False, whole=False), "layers": Choice((1, 2))}
