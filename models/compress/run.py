@@ -91,7 +91,7 @@ class _Compression:
             return options
         ranker = options.ranker
         if variant.ranking != "pruned":
-            ranker = student_ranker(ranker_inputs(self._dataset), self._teacher.options.ranker, section.student)
+            ranker = self._student()
         if variant.ranking in ("pruned", "distilled-pruned"):
             if ranker.model in WITHOUT_UNITS:
                 raise ValueError(
@@ -101,8 +101,14 @@ class _Compression:
             ranker = ranker.model_copy(update={"hidden": sizes_after(ranker.hidden, section.prune_units)})
         return options.model_copy(update={"ranker": ranker})
 
+    def _student(self) -> RankerOptions:
+        teacher = self._teacher.ranker_options(self._options.ranker)
+        return student_ranker(ranker_inputs(self._dataset), teacher, self._section.student)
+
     def _smaller_retrieval(self, variant: Variant) -> TrainSection:
         sasrec = sasrec_of(self._options)
+        if variant.retrieval == "distilled":
+            self._teacher.check_retrieval(self._base.ranker_start_ms)
         if variant.retrieval == "pruned":
             sasrec = without_units(sasrec, self._section.prune_units)
         elif variant.retrieval != "magnitude":
@@ -187,16 +193,19 @@ class _Compression:
         return work.student(stages.options, self._taught_of(stages) if variant.ranking == "distilled" else None)
 
     def _lists_of(self, stages: Stages) -> RankerLists:
-        """The candidate lists, made once for all rankers on one retrieval model."""
+        """The candidate lists, made once for all rankers on one retrieval model: as the trained ranker had them, so
+        that nothing else of a ranker makes them differ."""
         if stages.retrieval_key not in self._lists:
-            self._lists[stages.retrieval_key] = stages.ranker_lists()
+            options = stages.options.model_copy(update={"ranker": self._options.ranker})
+            same = Stages(self._dataset, options, stages.folder, stages.log, self._hardware)
+            self._lists[stages.retrieval_key] = same.ranker_lists()
         return self._lists[stages.retrieval_key]
 
     def _taught_of(self, stages: Stages) -> Taught:
         """What the teacher says of the lists."""
         key, section = stages.retrieval_key, self._section
         if key not in self._taught:
-            kind = section.soft_loss or ("rows" if self._options.ranker.loss == "log_loss" else "lists")
+            kind = section.soft_loss or ("rows" if self._teacher.options.ranker.loss == "log_loss" else "lists")
             logits = teachings(self._teacher.ranker(), self._dataset, self._lists_of(stages), self._log)
             self._taught[key] = Taught(Soft(section.soft_weight, section.temperature, kind), logits)
         return self._taught[key]
@@ -205,7 +214,7 @@ class _Compression:
         before, after = self._options.ranker, options.ranker
         told = []
         if variant.ranking in ("distilled", "distilled-pruned", "small"):
-            student = student_ranker(ranker_inputs(self._dataset), self._teacher.options.ranker, self._section.student)
+            student = self._student()
             way = "trained small, without a teacher" if variant.ranking == "small" else "distilled"
             kind = "" if student.model == self._teacher.options.ranker.model else f"{student.model}, "
             sizes = f"{self._size(self._teacher.options.ranker):,} parameters to {self._size(student):,}"

@@ -1,19 +1,24 @@
 """Whom a student learns from: the trained models themselves, or those of another data folder."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from models.compress.retrieval import sasrec_of
 from models.contract.schema import Schema
-from models.data.dataset import Dataset
+from models.data.dataset import Dataset, Splits
 from models.options import TrainSection
+from models.ranking.options import RankerOptions
 from models.ranking.pieces import Ranker
 from models.ranking.train import build_ranker
 from models.retrieval.sasrec import SasRec
 from models.retrieval.sasrec_training import build
 from models.train import RANKER, RETRIEVAL, RETRIEVAL_LAST, RETRIEVAL_TEST, Stages
+
+# Of [train.ranker], what the candidate lists are made by. A student learns from those of the trained models: the
+# teacher's might begin before the retrieval model has seen everything that it learns from.
+OF_LISTS = ("windows", "negatives", "impressions", "propensity", "max_weight", "history_length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +35,17 @@ class Teacher:
         return [self.folder / f"{stage}.npz" for stage in stages]
 
     def check(self, dataset: Dataset, options: TrainSection) -> None:
-        """That it can be asked about the student's rows. Raises ValueError that names what it reads and they have
-        not, and CheckpointError where it is not trained."""
+        """That it can be asked about the student's rows, and has learned from nothing that the student may not see.
+        options: of the trained models that the student stands beside. Raises ValueError that names what differs, and
+        CheckpointError where it is not trained."""
         for path in self.files:
             self._stages().result(path.stem)
+        moved = differing_splits(self.dataset.splits, dataset.splits)
+        if moved:
+            raise ValueError(
+                f"{self.folder}: the teacher may have learned from what the student is tested on, its windows are "
+                f"others: {', '.join(moved)}; prepare the data of both with the same [split]"
+            )
         other = differing_features(self.dataset.schema, dataset.schema)
         if other:
             raise ValueError(
@@ -42,15 +54,49 @@ class Teacher:
             )
         if not np.array_equal(self.dataset.item_hashes, dataset.item_hashes):
             raise ValueError(f"{self.folder}: the teacher has another catalogue than the student; prepare both alike")
-        teacher, student = self.options.ranker, options.ranker
+        if self.dataset.fingerprint != dataset.fingerprint:
+            raise ValueError(
+                f"{self.folder}: the teacher has other data than the student (fingerprint "
+                f"{self.dataset.fingerprint[:12]}, not {dataset.fingerprint[:12]}): users, interactions or what is "
+                "returned of an item differ; prepare the data of both from the same files with the same settings"
+            )
+        self.check_ranker(options.ranker)
+
+    def check_ranker(self, student: RankerOptions) -> None:
+        """That its ranker can be asked about the candidate lists of the trained one, whose options are `student`.
+        Raises ValueError."""
+        teacher = self.options.ranker
         if (teacher.model == "none") != (student.model == "none"):
             raise ValueError(f"{self.folder}: the teacher's [train.ranker] model is {teacher.model!r}")
-        if teacher.history_read > student.history_read or teacher.learn_from != student.learn_from:
+        if teacher.learn_from != student.learn_from:
             raise ValueError(
-                f"{self.folder}: the teacher has other features than the student: its ranker reads "
-                f"{teacher.history_read} interactions of a history and learns from {teacher.learn_from}, the student's "
-                f"{student.history_read} and {student.learn_from}"
+                f"{self.folder}: the teacher's [train.ranker] learn_from is {teacher.learn_from!r}, the student's "
+                f"{student.learn_from!r}"
             )
+        if teacher.history_read not in (0, student.history_read):
+            raise ValueError(
+                f"{self.folder}: the teacher's [train.ranker] history_length is {teacher.history_read}, and the "
+                f"candidate lists of the trained models have {student.history_read} interactions of a history"
+            )
+        if teacher.loss == "squared" and student.propensity != "none":
+            raise ValueError(
+                f'{self.folder}: the teacher\'s [train.ranker] loss is "squared", and the propensity = '
+                f"{student.propensity!r} of the trained models weighs clicks"
+            )
+
+    def check_retrieval(self, ranker_start_ms: int) -> None:
+        """That its retrieval model, too, saw nothing of the windows that the student's ranker learns from; they start
+        at ranker_start_ms. Raises ValueError."""
+        if self._stages().ranker_start_ms > ranker_start_ms:
+            raise ValueError(
+                f"{self.folder}: the teacher's retrieval model learned from windows that the student's ranker learns "
+                f"from: its [train.ranker] windows is {self.options.ranker.windows}; train it with the windows of the "
+                "student, or let it teach the ranker alone (--only distilled)"
+            )
+
+    def ranker_options(self, trained: RankerOptions) -> RankerOptions:
+        """Its model and how that learns, on the candidate lists of the trained models.  trained: their options."""
+        return self.options.ranker.model_copy(update={name: getattr(trained, name) for name in OF_LISTS})
 
     def ranker(self) -> Ranker:
         model = build_ranker(self.dataset, self.options)
@@ -80,3 +126,9 @@ def differing_features(teacher: Schema, student: Schema) -> list[str]:
     if not found and any(getattr(teacher, group) != getattr(student, group) for group in groups):
         return ["their order"]
     return found
+
+
+def differing_splits(teacher: Splits, student: Splits) -> list[str]:
+    """What is another in the two, with its values."""
+    one, other = asdict(teacher), asdict(student)
+    return [f"{name} is {one[name]}, not {other[name]}" for name in one if one[name] != other[name]]

@@ -29,19 +29,22 @@ VARIANTS = {
     "both-distilled": Variant("distilled", "distilled"),
 }
 OF_RANKER = [name for name, variant in VARIANTS.items() if variant.retrieval == "kept"]
+OF_RETRIEVAL = [name for name, variant in VARIANTS.items() if variant.ranking == "kept"]
 WITHOUT_UNITS = ("lr", "fm", "ffm", "gmf")  # rankers that have no layers
 
 
 def chosen(names: Sequence[str], options: TrainSection) -> list[str]:
-    """The variants asked for; without a name, those of the ranker that its model allows. Raises ValueError for a name
-    that is none, or one that the trained models have nothing for."""
+    """The variants asked for; without a name, those of the ranker that its model allows, or those of retrieval
+    where no ranker learned from candidates. Raises ValueError for a name that is none, or one that the trained models
+    have nothing for."""
     for name in names:
         if name not in VARIANTS:
             raise ValueError(f"--only {name}: is not one of {', '.join(VARIANTS)}")
         _require(name, options)
     if names:
         return list(dict.fromkeys(names))
-    _require(OF_RANKER[0] if options.ranker.model not in WITHOUT_UNITS else "distilled", options)
+    if options.ranker.model == "none" or options.ranker.learn_from == "interactions":
+        return OF_RETRIEVAL
     layered = ("pruned", "magnitude", "distilled-pruned")
     return [name for name in OF_RANKER if options.ranker.model not in WITHOUT_UNITS or name not in layered]
 

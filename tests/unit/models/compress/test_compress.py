@@ -1,5 +1,6 @@
 """Every way of making trained models smaller, on the planted shop: folders that load like any other."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +19,7 @@ from models.compress.options import CompressSection, StudentRanker, StudentSasRe
 from models.compress.run import OPTIONS, compress, compressed_folder
 from models.compress.size import parameters
 from models.compress.teacher import Teacher, differing_features
-from models.compress.variants import OF_RANKER, VARIANTS
+from models.compress.variants import OF_RANKER, OF_RETRIEVAL, VARIANTS, chosen
 from models.data.config import load_config
 from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
@@ -221,6 +222,15 @@ def test_what_cannot_be_done_is_named_before_anything_is(dataset: Dataset, copie
     assert not (copied / "compressed").exists()
 
 
+@pytest.mark.parametrize("ranker", [RankerOptions(model="none"), RankerOptions(learn_from="interactions")])
+def test_without_a_ranker_of_candidates_those_of_retrieval_are_made(ranker: RankerOptions) -> None:
+    options = TRAINED.model_copy(update={"ranker": ranker})
+    assert chosen([], options) == OF_RETRIEVAL
+    assert OF_RETRIEVAL == ["retrieval-pruned", "retrieval-magnitude", "retrieval-distilled", "retrieval-small"]
+    with pytest.raises(ValueError, match=r"--only small: \[train.ranker\] "):
+        chosen(["small"], options)
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 1.5])
 @pytest.mark.parametrize("key", ["prune_units", "prune_weights"])
 def test_a_share_outside_0_to_1_is_named(key: str, share: float) -> None:
@@ -253,21 +263,100 @@ def test_a_teacher_with_other_features_is_refused_by_their_names(
         Teacher(dataset, TRAINED, folder).check(poorer, TRAINED)
 
 
-def test_a_larger_model_of_another_folder_teaches(dataset: Dataset, folder: Path, copied: Path) -> None:
-    """A student that may have the shape of the trained ranker, since the teacher has more parameters."""
-    larger = TRAINED.ranker.model_copy(update={"dim": 12, "hidden": [24, 12], "epochs": 1})
-    train(dataset, TRAINED.model_copy(update={"ranker": larger}), copied, Silent())
-    teacher = Teacher(dataset, TRAINED.model_copy(update={"ranker": larger}), copied)
-    section = CompressSection(student=StudentRanker(dim=8, hidden=[16, 8]))
-    mine = copied / "mine"
-    mine.mkdir()
-    for path in folder.glob("*.npz"):
-        (mine / path.name).write_bytes(path.read_bytes())
-    (path,) = compress(dataset, TRAINED, mine, section, Silent(), ["distilled"], teacher)
-    assert load_trained(dataset, options_of(path), path, for_test=False).compression["ranking"][0].startswith("distill")
-    (copied / "ranker.npz").unlink()
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("test_days = 14", "test_days = 7", "its windows are others: ranker_start_ms is .*, test_start_ms is .*split"),
+        ('["title", "category", "price"]', '["title"]', "has other data than the student .fingerprint "),
+    ],
+)
+def test_a_teacher_of_other_data_is_refused(
+    dataset: Dataset, folder: Path, tmp_path: Path, before: str, after: str, told: str
+) -> None:
+    """With another test window, it may have learned from the student's."""
+    other = prepared(tmp_path / "shop", {before: after})
+    with pytest.raises(ValueError, match=told):
+        Teacher(dataset, TRAINED, folder).check(other, TRAINED)
+
+
+LARGE = TRAINED.ranker.model_copy(update={"dim": 12, "hidden": [24, 12], "loss": "softmax", "windows": 2})
+STUDENT = CompressSection(student=StudentRanker(dim=8, hidden=[16, 8]))
+
+
+@pytest.fixture(scope="module")
+def large(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    """Of another folder, trained on other lists and for their order."""
+    options = TRAINED.model_copy(update={"ranker": LARGE.model_copy(update={"negatives": 3, "history_length": 7})})
+    folder = tmp_path_factory.mktemp("large")
+    train(dataset, options, folder, Silent())
+    return Teacher(dataset, options, folder)
+
+
+def test_a_larger_model_of_another_folder_teaches(dataset: Dataset, copied: Path, large: Teacher) -> None:
+    """A student that may have the shape of the trained ranker, since the teacher has more parameters. Beside another
+    variant it is the same to the bit as alone."""
+    (alone,) = compress(dataset, TRAINED, copied, STUDENT, Silent(), ["distilled"], large)
+    assert loaded(dataset, copied, "distilled").compression["ranking"][0].startswith("distill")
+    # the softmax that the teacher learned by says an order: that is what its student learns, unless told otherwise
+    weights, order = arrays(alone, RANKER), STUDENT.model_copy(update={"soft_loss": "lists"})
+    for section in (STUDENT, order):
+        shutil.rmtree(copied / "compressed")
+        compress(dataset, TRAINED, copied, section, Silent(), ["pruned", "distilled"], large)
+        beside = arrays(alone, RANKER)
+        assert all(beside[name].tobytes() == weights[name].tobytes() for name in weights)
+
+
+def test_a_student_has_its_teachers_model_and_the_lists_of_the_trained_one(large: Teacher) -> None:
+    """More windows would begin in what the kept retrieval model has learned."""
+    assert large.ranker_options(TRAINED.ranker) == LARGE.model_copy(update={"windows": 1})
+
+
+def test_compressed_models_go_when_their_teacher_does(dataset: Dataset, copied: Path) -> None:
+    teacher = copied / "teacher"
+    teacher.mkdir()
+    for path in copied.glob("*.npz"):
+        shutil.copy(path, teacher)
+    (path,) = compress(dataset, TRAINED, copied, SECTION, Silent(), ["distilled"], Teacher(dataset, TRAINED, teacher))
+    load_trained(dataset, options_of(path), path, for_test=False)
+    (teacher / "ranker.npz").unlink()
     with pytest.raises(CheckpointError, match="was made from other models"):
         load_trained(dataset, options_of(path), path, for_test=False)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "trained", "told"),
+    [
+        ({"model": "transformer", "history_length": 10}, {}, "history_length is 10, and .* have 0 interactions"),
+        (
+            {"model": "transformer", "history_length": 10},
+            {"model": "transformer", "history_length": 20},
+            "history_length is 10, and .* have 20 interactions",
+        ),
+        ({"loss": "squared"}, {"propensity": "position"}, 'loss is "squared", and the propensity'),
+        ({"learn_from": "interactions"}, {}, "learn_from is 'interactions', the student's 'candidates'"),
+        ({"model": "none"}, {}, "model is 'none'"),
+    ],
+)
+def test_a_teacher_that_has_no_use_for_the_lists_of_the_trained_ranker_is_refused(
+    dataset: Dataset, tmp_path: Path, teacher: dict[str, object], trained: dict[str, object], told: str
+) -> None:
+    options = TRAINED.model_copy(update={"ranker": TRAINED.ranker.model_copy(update=teacher)})
+    with pytest.raises(ValueError, match=told):
+        Teacher(dataset, options, tmp_path).check_ranker(TRAINED.ranker.model_copy(update=trained))
+
+
+def test_a_deepfm_may_teach_beside_a_transformer(dataset: Dataset, tmp_path: Path) -> None:
+    Teacher(dataset, TRAINED, tmp_path).check_ranker(RankerOptions(model="transformer", history_length=10))
+
+
+@pytest.mark.parametrize("name", ["retrieval-distilled", "both-distilled"])
+def test_a_teacher_whose_retrieval_knows_what_the_students_ranker_learns_from_is_refused(
+    dataset: Dataset, folder: Path, large: Teacher, name: str
+) -> None:
+    later = Teacher(dataset, TRAINED, folder)  # one ranker window, so that retrieval learned from the one before it
+    with pytest.raises(ValueError, match=r"the student's ranker learns from: its \[train.ranker\] windows is 1; train"):
+        compress(dataset, large.options, large.folder, SECTION, Silent(), [name], later)
+    assert not (large.folder / "compressed").exists()
 
 
 @pytest.mark.parametrize("loss", ["sampled_softmax", "softmax", "bce"])
