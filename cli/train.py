@@ -70,12 +70,17 @@ def check_can_share(config: "Config", data_dir: Path, nproc: int) -> None:
     """What can be told before processes are started. Raises DataError, ValueError."""
     from cli.prepare import prepare_with_progress
     from models.data.dataset import load_dataset
-    from models.train import check_processes
+    from models.data.labelled import read_labelled
+    from models.train import check_can_be_built, check_processes
+    from models.train_labelled import check_table
 
+    check_processes(config.train, nproc)
     if config.labelled is None:
-        check_processes(config.train, nproc, load_dataset(prepare_with_progress(config, data_dir).folder).num_users)
+        dataset = load_dataset(prepare_with_progress(config, data_dir).folder)
+        check_processes(config.train, nproc, dataset.num_users)
+        check_can_be_built(dataset, config.train)
     else:
-        check_processes(config.train, nproc)
+        check_table(read_labelled(config.labelled), config.train)
 
 
 def run_processes(nproc: int, max_restarts: int, threads: int | None, options: list[str]) -> None:
@@ -107,17 +112,19 @@ def train_models(
     from models.data.dataset import load_dataset
     from models.distributed import is_first, joined, wait
     from models.hardware import choose_hardware
-    from models.train import given_up
+    from models.train import check_processes, given_up
     from models.train import train as run_stages
 
     hardware = hardware or choose_hardware("auto", "auto")
     if threads is not None:
         torch.set_num_threads(threads)
-    with joined(hardware):
+    with joined(hardware) as world:
         if is_first():
             prepare_with_progress(config, data_dir)
         wait()
-        dataset, folder = load_dataset(data_dir / "prepared"), _keep_options(config, data_dir)
+        dataset = load_dataset(data_dir / "prepared")
+        check_processes(config.train, world.size, dataset.num_users)
+        folder = _keep_options(config, data_dir)
         for path in given_up(dataset, config.train, folder) if is_first() else []:
             typer.echo(f"{path}: is of other data, another model or other settings; its stage starts anew")
         with _progress(folder, hardware, profile=profile) as progress:
@@ -132,12 +139,14 @@ def train_table(
 
     from models.data.labelled import read_labelled
     from models.distributed import joined
+    from models.train import check_processes
     from models.train_labelled import train_labelled
 
     assert config.labelled is not None
     if threads is not None:
         torch.set_num_threads(threads)
-    with joined(hardware):
+    with joined(hardware) as world:
+        check_processes(config.train, world.size)
         table = read_labelled(config.labelled)
         folder = _keep_options(config, data_dir)
         with _progress(folder, hardware, profile=profile) as progress:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.autograd.profiler import record_function
 from torch.nn.utils import clip_grad_norm_
 
-from models.distributed import BatchLoss, SharedStep, is_first, shared
+from models.distributed import BatchLoss, SharedStep, is_first, shared, world
 from models.figures import figures_of
 from models.hardware import CPU, Hardware
 from models.options import GradientOptions
@@ -140,7 +140,7 @@ def run_steps(
     take = shared(SharedStep(model, loss))
     log.start(run.stage, plan.steps, state.step)
     while state.step < plan.steps and state.since_best < plan.patience:
-        seed_step(run.seed, state.step)
+        seed_step(run.seed, state.step, world().rank)
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * plan.rate(state.step)
         model.train()

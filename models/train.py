@@ -68,17 +68,21 @@ class Trained:
 def train(dataset: Dataset, options: TrainSection, folder: Path, log: RunLog, hardware: Hardware = CPU) -> None:
     """Run all stages that are not done. Raises ValueError for data that cannot be trained on, before any of them where
     a model cannot be built from it."""
-    check_has_what_it_asks_for(dataset, options)
+    check_can_be_built(dataset, options)
     stages = Stages(dataset, options, folder, log, hardware)
-    # what a model needs and the data have not is told now, not after hours of the stage before it
-    build_model(dataset, options, stages.ranker_start_ms)
-    if options.ranker.model != "none":
-        build_ranker(dataset, options)
     stages.retrieval()
     if options.ranker.model != "none":
         stages.ranker()
     stages.refit(RETRIEVAL_TEST, RETRIEVAL, dataset.splits.test_start_ms)
     stages.refit(RETRIEVAL_LAST, RETRIEVAL_TEST, dataset.splits.end_ms)
+
+
+def check_can_be_built(dataset: Dataset, options: TrainSection) -> None:
+    """Raises ValueError for what a model needs and the data have not: now, not after hours of the stage before it."""
+    check_has_what_it_asks_for(dataset, options)
+    build_model(dataset, options, ranker_start_ms(dataset, options))
+    if options.ranker.model != "none":
+        build_ranker(dataset, options)
 
 
 def check_has_what_it_asks_for(dataset: Dataset, options: TrainSection) -> None:
@@ -99,14 +103,22 @@ def check_has_what_it_asks_for(dataset: Dataset, options: TrainSection) -> None:
 
 def check_processes(options: TrainSection, size: int, num_users: int | None = None) -> None:
     """Raises ValueError where `size` processes cannot share the batches or the users."""
+    if size > 1 and options.ranker.model != "none" and options.ranker.batch_norm:
+        raise ValueError(
+            f"{size} processes: [train.ranker] batch_norm = true takes its mean and variance over a whole batch, and a "
+            "process has only a part of one; set it to false, or train with one process"
+        )
     if num_users is not None and num_users < size:
-        raise ValueError(f"--nproc {size}: there are {num_users} users, and every process needs some of its own")
+        raise ValueError(
+            f"{size} processes: there are {num_users} users, and every process needs some of its own; use fewer "
+            "processes"
+        )
     for name, section in (("retrieval", options.retrieval), ("ranker", options.ranker)):
         batch_size = getattr(section, "batch_size", size)
         if batch_size < size:
             raise ValueError(
-                f"--nproc {size}: [train.{name}] batch_size = {batch_size} gives a process nothing; raise batch_size, "
-                "or use fewer processes"
+                f"{size} processes: [train.{name}] batch_size = {batch_size} gives a process nothing; raise "
+                "batch_size, or use fewer processes"
             )
 
 
@@ -158,6 +170,13 @@ def ranker_windows(dataset: Dataset, options: TrainSection) -> list[tuple[int, i
     return [(start, start + length) for start in starts]
 
 
+def ranker_start_ms(dataset: Dataset, options: TrainSection) -> int:
+    """Where the ranker's windows begin, which retrieval first learns nothing of; without one the validation window."""
+    splits = dataset.splits
+    windows = options.ranker.windows or sys.maxsize if _learns_from_windows(options) else 0
+    return max(splits.ranker_start_ms, splits.valid_start_ms - windows * (splits.test_start_ms - splits.valid_start_ms))
+
+
 def retrieval_mode(options: TrainSection) -> Mode:
     """What retrieval is validated on: a model that is not taught repeats is not asked for them."""
     retrieval = options.retrieval
@@ -201,10 +220,7 @@ class Stages:
         self.dataset, self.options, self.folder = dataset, options, folder
         self._log, self._hardware = log, hardware
         self.key = training_key(dataset, options)
-        length = dataset.splits.test_start_ms - dataset.splits.valid_start_ms
-        windows = options.ranker.windows or sys.maxsize if _learns_from_windows(options) else 0
-        newest = dataset.splits.valid_start_ms - windows * length
-        self.ranker_start_ms = max(dataset.splits.ranker_start_ms, newest)  # the validation window's start without one
+        self.ranker_start_ms = ranker_start_ms(dataset, options)
         # another ranker needs no other retrieval model, unless it learns from other windows
         retrieval = options.model_dump_json(exclude={"ranker"})
         self.retrieval_key = _key(dataset, f"{retrieval}:{self.ranker_start_ms}")

@@ -24,8 +24,7 @@ def train_labelled(
     table: LabelledTable, options: TrainSection, folder: Path, log: RunLog, hardware: Hardware = CPU
 ) -> None:
     """Train unless that is done. Raises ValueError for rows or options that cannot be trained with, or measured."""
-    if table.test is not None:
-        check_rows("test", table.test, _inputs(table), options.ranker)
+    check_table(table, options)
     key = labelled_key(table, options)
     try:
         _, header = checkpoint.load(folder / FILE)
@@ -42,6 +41,15 @@ def train_labelled(
         checkpoint.save(folder / FILE, checkpoint.weights(model), {"key": key, "figures": {"validation": figure}})
         _unfinished(folder).unlink(missing_ok=True)
     wait()
+
+
+def check_table(table: LabelledTable, options: TrainSection) -> None:
+    """Raises ValueError for rows or options that cannot be trained with, or measured: before anything is learned."""
+    inputs = _inputs(table)
+    for part, rows in (("training", table.train), ("validation", table.valid), ("test", table.test)):
+        if rows is not None:
+            check_rows(part, rows, inputs, options.ranker)
+    build(inputs, options.ranker)
 
 
 def load_labelled(table: LabelledTable, options: TrainSection, folder: Path) -> Ranker:

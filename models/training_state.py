@@ -72,6 +72,9 @@ class TrainingState:
         self.best = header["best"] if header["best"] is not None else -np.inf
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Seed torch for one step, so that a resumed run draws what an uninterrupted one would."""
-    torch.manual_seed(hash((seed, step)) % 2**63)
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Seed torch for one step, so that a resumed run draws what an uninterrupted one would.
+
+    rank: of this process. Each has dropout masks of its own for its rows; the first has those of one process alone.
+    """
+    torch.manual_seed(hash((seed, step, rank) if rank else (seed, step)) % 2**63)

@@ -1,9 +1,10 @@
 """One of the processes of a shared training, as torchrun starts it; alone when imported.
 
-    python -m torch.distributed.run --standalone --nproc-per-node 2 tests/training_process.py DATA CASES OUT
+    python -m torch.distributed.run --standalone --nproc-per-node 2 tests/training_process.py CASES OUT
 
-CASES is a JSON object of training options by name. Each is trained into OUT/<name>; OUT/<name>.json then has the losses
-of every stage and its validations. With KILL_AT, the second process kills itself at that step of its first life.
+CASES is a JSON object by name: {"options": those of training, "data": a prepared folder}, or "table", a section
+[labelled], in place of the data. Each is trained into OUT/<name>; OUT/<name>.json then has the losses of every stage
+and its validations. With KILL_AT, the second process kills itself at that step of its first life.
 Checkpoints are written every SAVE_EVERY steps.
 """
 
@@ -18,11 +19,14 @@ from typing import Any
 import torch
 
 from models import fitting
-from models.data.dataset import Dataset, load_dataset
+from models.data.dataset import load_dataset
+from models.data.labelled import read_labelled
+from models.data.sections import LabelledSection
 from models.distributed import is_first, joined, world
 from models.options import TrainSection
 from models.run_log import Silent
 from models.train import train
+from models.train_labelled import train_labelled
 
 SAVE_EVERY = 10
 
@@ -44,21 +48,25 @@ class Recorder(Silent):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def train_all(dataset: Dataset, cases: dict[str, Any], out: Path, kill_at: int = 0) -> None:
+def train_all(cases: dict[str, Any], out: Path, kill_at: int = 0) -> None:
     torch.set_num_threads(1)
-    for name, options in cases.items():
-        recorder = Recorder(out / "killed", kill_at)
-        train(dataset, TrainSection.model_validate(options), out / name, recorder)
+    for name, case in cases.items():
+        recorder, options = Recorder(out / "killed", kill_at), TrainSection.model_validate(case["options"])
+        if "table" in case:
+            table = read_labelled(LabelledSection.model_validate(case["table"]))
+            train_labelled(table, options, out / name, recorder)
+        else:
+            train(load_dataset(Path(case["data"])), options, out / name, recorder)
         if is_first():
             found = {"figures": recorder.figures, "first_steps": recorder.first_steps}
             (out / f"{name}.json").write_text(json.dumps(found))
 
 
 def main() -> None:
-    data, cases, out = map(Path, sys.argv[1:])
+    cases, out = map(Path, sys.argv[1:])
     fitting.SAVE_EVERY = SAVE_EVERY
     with joined():
-        train_all(load_dataset(data), json.loads(cases.read_text()), out, int(os.environ.get("KILL_AT", "0")))
+        train_all(json.loads(cases.read_text()), out, int(os.environ.get("KILL_AT", "0")))
 
 
 if __name__ == "__main__":

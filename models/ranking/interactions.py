@@ -143,6 +143,8 @@ class InteractionTask:
         drawn, weights = self._negatives(self._users[rows], rng)
         own = own_rows(len(rows))
         rows, drawn = rows[own], drawn[own]
+        if not len(rows):
+            return BatchLoss(torch.zeros(()), 0)
         items = torch.from_numpy(np.concatenate([self._items[rows, None], drawn], 1).ravel())  # [b * (1 + count)]
         model, device = self._model, device_of(self._model)
         row_user = torch.arange(len(rows), device=device).repeat_interleave(1 + count)

@@ -115,6 +115,8 @@ class _RowTask:
         size = self._options.batch_size
         rows = self._order[number * size : (number + 1) * size]
         rows = rows[own_rows(len(rows))]
+        if not len(rows):
+            return BatchLoss(torch.zeros(()), 0)
         scores = _score(self._model, *(column.index_select(0, rows) for column in self._columns))
         labels, row_list = (part.to(scores.device) for part in (self._labels.index_select(0, rows), rows))
         return BatchLoss(list_loss(self._options.loss, scores, labels, row_list), len(rows))

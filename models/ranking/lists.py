@@ -72,7 +72,7 @@ def predict(model: Ranker, dataset: Dataset, samples: RankerSamples, batch_size:
             lists = np.arange(start, min(start + batch_size, len(samples)))
             rows, row_list = _rows(samples, lists)
             parts.append(_score(model, categories, samples, lists, rows, row_list).cpu().numpy())
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
 def list_ndcg(samples: RankerSamples, scores: NDArray[np.float32], k: int = 10) -> float:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract.candidates import Candidates
-from models.contract.features import UserFeatures, cross_features
+from models.contract.features import UserFeatures, cross_features, cross_names, user_numeric_names
 from models.contract.history import tower_input
 from models.data.dataset import Dataset, Interactions
-from models.distributed import own_rows
+from models.distributed import own_rows, total
 from models.item_stats import item_stats
 from models.offline import Retrieval, UserMoment, candidates, moments, ranker_input, seen_items, user_vectors
 from models.ranking.shown import ShownPairs
@@ -89,7 +89,7 @@ def ranker_samples(
     an interaction in it, give none.
 
     num_sampled: uniformly drawn items beside each list's candidates.  history_length: positions that the ranker reads.
-    Raises ValueError when nobody gives a sample.
+    Raises ValueError when nobody gives a sample, in any process.
     """
     builder = _Builder(dataset, num_sampled, seed, history_length)
     inside = [dataset.interactions.between(window.start_ms, window.end_ms) for window in windows]
@@ -197,13 +197,20 @@ class _Builder:
         return {name: feature.vocabulary[code - 1] for name, (feature, code) in codes.items() if code}
 
     def finish(self, numbers: NDArray[np.float32]) -> RankerSamples:
-        if not self.users:
+        if not total(np.array([len(self.users)], np.float64))[0]:
             raise ValueError("no user has a history before a ranker window and an interaction in it; use more data")
-        items, cross, labels = (np.concatenate(column) for column in zip(*self.rows, strict=True))
-        categorical, numeric = (np.stack(column) for column in zip(*self.features, strict=True))
+        schema, num_lists = self.dataset.schema, len(self.users)
+        # the widths are named: of few users a process may have none
+        categories = len(schema.categorical("user")) + len(schema.context_features)
+        items = np.concatenate([np.empty(0, np.int64), *(row[0] for row in self.rows)])
+        cross = np.concatenate([np.empty((0, len(cross_names(schema))), np.float32), *(row[1] for row in self.rows)])
+        labels = np.concatenate([np.empty(0, np.float32), *(row[2] for row in self.rows)])
+        categorical = np.array([user.categorical for user in self.features], np.int64)
+        numeric = np.array([user.numeric for user in self.features], np.float32)
+        histories = np.array(self.histories, np.int32).reshape(num_lists, 2, self.history_length)
         return RankerSamples(
-            user_categorical=categorical,
-            user_numeric=numeric,
+            user_categorical=categorical.reshape(num_lists, categories),
+            user_numeric=numeric.reshape(num_lists, len(user_numeric_names(schema))),
             users=np.array(self.users, np.int64),
             window=np.array(self.window, np.int64),
             include_seen=np.array(self.seen, np.bool_),
@@ -213,8 +220,8 @@ class _Builder:
             offsets=np.cumsum([0, *(len(row[0]) for row in self.rows)]).astype(np.int64),
             num_targets=np.array(self.num_targets, np.int64),
             item_numeric=numbers,
-            history=np.array([history for history, _ in self.histories], np.int32),
-            set_ordinal=np.array([ordinals for _, ordinals in self.histories], np.int32),
+            history=histories[:, 0],
+            set_ordinal=histories[:, 1],
             weights=_unless_ones(np.concatenate(self.weights)) if self.weights else None,
             list_weights=_unless_ones(np.array(self.list_weights, np.float32)) if self.weights else None,
         )

@@ -33,9 +33,11 @@ def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int)
     whos = moments(dataset, targets.users[rows].tolist(), window.start_ms)
     seen = [seen_items(who.state, np.asarray(dataset.item_hashes)) for who in whos]
     features = [who.features(dataset.schema) for who in whos]
-    inputs = user_inputs((*HISTORY, *FEATURES), history_length, [who.history for who in whos], features)
+    histories = [who.history for who in whos]
+    # of few users a process may have none
+    inputs = user_inputs((*HISTORY, *FEATURES), history_length, histories, features) if len(rows) else {}
     wanted = [targets.items[targets.offsets[row] : targets.offsets[row + 1]] for row in rows]
-    counts = np.array([len(row) for row in wanted])
+    counts = np.array([len(row) for row in wanted], np.int64)
 
     def figure(model: RetrievalModel) -> float:
         vectors = model.item_vectors()

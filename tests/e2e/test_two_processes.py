@@ -13,7 +13,6 @@ import pytest
 
 from models import checkpoint, fitting
 from models.data.config import load_config
-from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
 from models.train import RETRIEVAL
 from tests import training_process
@@ -23,6 +22,15 @@ ROOT = Path(__file__).parents[2]
 STEPS = {"dim": 8, "history_length": 20, "max_steps": 50, "max_epochs": 1000, "validations": 1, "batch_size": 37}
 SASREC = {"model": "sasrec", **STEPS, "layers": 1, "moments": 8, "dropout": 0.0, "id_dropout": 0.0}
 NONE = {"model": "none"}
+SMALL_SHOP = """\
+[interactions]
+path = "log.csv"
+
+[split]
+test_days = 5
+valid_days = 5
+ranker_windows = 1
+"""
 RANKER = {"dim": 4, "hidden": [16], "dropout": 0.0, "embedding_dropout": 0.0}
 
 
@@ -43,21 +51,56 @@ CASES = {
         {"model": "fm", "learn_from": "interactions", "loss": "bpr", "epochs": 1, "batch_size": 101, **RANKER},
     ),
 }
-LONG = {"long": options({**SASREC, "loss": "sampled_softmax", "negatives": 64, "max_steps": 30})}
+# of so few users and pairs that a process has none to learn from, and none to validate on; each last batch has one row
+FEW = {"max_steps": 6, "batch_size": 3}
+SMALL = {
+    "small_softmax": options({**SASREC, **FEW, "loss": "softmax"}, {"model": "deepfm", "epochs": 1, **RANKER}),
+    "small_bpr": options({"model": "bpr", **STEPS, **FEW}),
+    "small_interactions": options(
+        {"model": "popularity"},
+        {"model": "fm", "learn_from": "interactions", "loss": "bpr", "epochs": 1, "batch_size": 2, **RANKER},
+    ),
+}
+TABLE = options({"model": "popularity"}, {"model": "fm", "epochs": 2, "batch_size": 8, **RANKER})
+LONG = options({**SASREC, "loss": "sampled_softmax", "negatives": 64, "max_steps": 30})
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shop")
-    return load_dataset(prepare_dataset(load_config(write_planted(folder).config), folder / "data").folder)
+    return prepare_dataset(load_config(write_planted(folder).config), folder / "data").folder
 
 
-def in_two(dataset: Dataset, cases: dict[str, Any], out: Path, restarts: int = 0, **environment: str) -> None:
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four users take four items each; only the last one comes again, once in each window."""
+    folder = tmp_path_factory.mktemp("small")
+    rows = [(user, 4 * (user == 3) + item, 1 + item) for user in range(4) for item in range(4)]
+    rows += [(3, 0, 12), (3, 1, 17), (3, 2, 22)]
+    lines = [f"u{user},i{item},2024-01-{day:02}" for user, item, day in rows]
+    (folder / "log.csv").write_text("\n".join(["user_id,item_id,timestamp", *lines]) + "\n")
+    (folder / "shortlist.toml").write_text(SMALL_SHOP)
+    return prepare_dataset(load_config(folder / "shortlist.toml"), folder / "data").folder
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """25 rows to learn from; one to validate on of each label."""
+    folder = tmp_path_factory.mktemp("table")
+    rows = [f"u{row % 5},i{row % 7},{row % 3 % 2}" for row in range(25)]
+    for name, part in (("train", rows), ("valid", rows[:2])):
+        (folder / f"{name}.csv").write_text("\n".join(["user,item,label", *part]) + "\n")
+    return {
+        "train": str(folder / "train.csv"), "valid": str(folder / "valid.csv"), "user": ["user"], "item": ["item"]
+    }  # fmt: skip
+
+
+def in_two(cases: dict[str, Any], out: Path, restarts: int = 0, **environment: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "cases.json").write_text(json.dumps(cases))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [*torchrun, f"--max-restarts={restarts}", "tests/training_process.py"]
-    paths = [str(dataset.folder), str(out / "cases.json"), str(out)]
+    paths = [str(out / "cases.json"), str(out)]
     place = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     whole = os.environ | place | environment
     process = subprocess.Popen([*command, *paths], cwd=ROOT, env=whole)
@@ -68,11 +111,11 @@ def in_two(dataset: Dataset, cases: dict[str, Any], out: Path, restarts: int = 0
         process.wait(timeout=60)
 
 
-def in_one(dataset: Dataset, cases: dict[str, Any], out: Path) -> None:
+def in_one(cases: dict[str, Any], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "SAVE_EVERY", training_process.SAVE_EVERY)
-        training_process.train_all(dataset, cases, out)
+        training_process.train_all(cases, out)
 
 
 def read(out: Path, case: str) -> dict[str, Any]:
@@ -81,14 +124,17 @@ def read(out: Path, case: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def both(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def both(shop: Path, small: Path, table: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    in_one(dataset, CASES, one)
-    in_two(dataset, CASES, two)
+    cases = {name: {"options": case, "data": str(shop)} for name, case in CASES.items()}
+    cases |= {name: {"options": case, "data": str(small)} for name, case in SMALL.items()}
+    cases["table"] = {"options": TABLE, "table": table}
+    in_one(cases, one)
+    in_two(cases, two)
     return one, two
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *SMALL, "table"])
 def test_two_processes_have_the_losses_and_validations_of_one(case: str, both: tuple[Path, Path]) -> None:
     alone, shared = (read(out, case)["figures"] for out in both)
     assert alone.keys() == shared.keys()
@@ -101,30 +147,35 @@ def test_two_processes_have_the_losses_and_validations_of_one(case: str, both: t
 
 
 @pytest.fixture(scope="module")
-def expected(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+def long(shop: Path) -> dict[str, Any]:
+    return {"long": {"options": LONG, "data": str(shop)}}
+
+
+@pytest.fixture(scope="module")
+def expected(long: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """Losses of one process that nothing interrupts."""
     out = tmp_path_factory.mktemp("expected")
-    in_one(dataset, LONG, out)
+    in_one(long, out)
     losses: list[float] = read(out, "long")["figures"][RETRIEVAL]["loss"]
     return losses
 
 
 def test_a_killed_process_starts_again_from_the_last_checkpoint(
-    dataset: Dataset, expected: list[float], tmp_path: Path
+    long: dict[str, Any], expected: list[float], tmp_path: Path
 ) -> None:
     """Killed at step 15, after the checkpoint of step 10: the second life has the other 20 steps."""
-    in_two(dataset, LONG, tmp_path, restarts=1, KILL_AT="15")
+    in_two(long, tmp_path, restarts=1, KILL_AT="15")
     assert (tmp_path / "killed").exists()
     assert read(tmp_path, "long")["first_steps"][RETRIEVAL] == 10
     np.testing.assert_allclose(read(tmp_path, "long")["figures"][RETRIEVAL]["loss"], expected[10:], rtol=0, atol=1e-4)
 
 
 def test_a_checkpoint_of_two_processes_is_gone_on_with_by_one(
-    dataset: Dataset, expected: list[float], tmp_path: Path
+    long: dict[str, Any], expected: list[float], tmp_path: Path
 ) -> None:
     with pytest.raises(AssertionError):  # not started again, it ends with what was saved last
-        in_two(dataset, LONG, tmp_path, KILL_AT="15")
+        in_two(long, tmp_path, KILL_AT="15")
     assert checkpoint.load(tmp_path / "long" / "retrieval.checkpoint.npz")[1]["step"] == 10
-    in_one(dataset, LONG, tmp_path)
+    in_one(long, tmp_path)
     assert read(tmp_path, "long")["first_steps"][RETRIEVAL] == 10
     np.testing.assert_allclose(read(tmp_path, "long")["figures"][RETRIEVAL]["loss"], expected[10:], rtol=0, atol=1e-4)
