@@ -20,7 +20,7 @@ def compress(
             metavar="NAME",
             help="pruned, magnitude, distilled, distilled-pruned, small (the student without a teacher); "
             "retrieval-pruned, retrieval-magnitude, retrieval-distilled, retrieval-small; both-distilled. Without a "
-            "name, those of the ranker.",
+            "name, those of the ranker; without a ranker, those of retrieval.",
         ),
     ] = None,
     teacher: Annotated[
