@@ -28,7 +28,7 @@ from models.options import SasRecOptions, TrainSection
 from models.ranking.options import RankerOptions
 from models.retrieval.sasrec_training import TaughtItems, build, make_task
 from models.run_log import Silent
-from models.train import RANKER, RETRIEVAL, Trained, load_trained, train
+from models.train import RANKER, RETRIEVAL, Stages, Trained, load_trained, train
 
 SASREC = SasRecOptions(
     dim=16, layers=2, history_length=20, moments=8, negatives=64, max_steps=10, patience=8, learning_rate=1e-2
@@ -279,14 +279,14 @@ def test_a_teacher_of_other_data_is_refused(
         Teacher(dataset, TRAINED, folder).check(other, TRAINED)
 
 
-LARGE = TRAINED.ranker.model_copy(update={"dim": 12, "hidden": [24, 12], "loss": "softmax", "windows": 2})
+LARGE = TRAINED.ranker.model_copy(update={"dim": 12, "hidden": [24, 12], "loss": "softmax"})
 STUDENT = CompressSection(student=StudentRanker(dim=8, hidden=[16, 8]))
 
 
 @pytest.fixture(scope="module")
 def large(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
     """Of another folder, trained on other lists and for their order."""
-    options = TRAINED.model_copy(update={"ranker": LARGE.model_copy(update={"negatives": 3, "history_length": 7})})
+    options = TRAINED.model_copy(update={"ranker": LARGE.model_copy(update={"negatives": 3})})
     folder = tmp_path_factory.mktemp("large")
     train(dataset, options, folder, Silent())
     return Teacher(dataset, options, folder)
@@ -297,6 +297,8 @@ def test_a_larger_model_of_another_folder_teaches(dataset: Dataset, copied: Path
     variant it is the same to the bit as alone."""
     (alone,) = compress(dataset, TRAINED, copied, STUDENT, Silent(), ["distilled"], large)
     assert loaded(dataset, copied, "distilled").compression["ranking"][0].startswith("distill")
+    told = options_of(alone).ranker
+    assert (told.negatives, told.loss) == (TRAINED.ranker.negatives, "softmax"), "its lists are the trained model's"
     # the softmax that the teacher learned by says an order: that is what its student learns, unless told otherwise
     weights, order = arrays(alone, RANKER), STUDENT.model_copy(update={"soft_loss": "lists"})
     for section in (STUDENT, order):
@@ -306,9 +308,11 @@ def test_a_larger_model_of_another_folder_teaches(dataset: Dataset, copied: Path
         assert all(beside[name].tobytes() == weights[name].tobytes() for name in weights)
 
 
-def test_a_student_has_its_teachers_model_and_the_lists_of_the_trained_one(large: Teacher) -> None:
+def test_a_student_has_its_teachers_model_and_the_lists_of_the_trained_one(dataset: Dataset, tmp_path: Path) -> None:
     """More windows would begin in what the kept retrieval model has learned."""
-    assert large.ranker_options(TRAINED.ranker) == LARGE.model_copy(update={"windows": 1})
+    other = LARGE.model_copy(update={"windows": 2, "negatives": 3, "impressions": True, "history_length": 7})
+    teacher = Teacher(dataset, TRAINED.model_copy(update={"ranker": other}), tmp_path)
+    assert teacher.ranker_options(TRAINED.ranker) == LARGE
 
 
 def test_compressed_models_go_when_their_teacher_does(dataset: Dataset, copied: Path) -> None:
@@ -351,12 +355,16 @@ def test_a_deepfm_may_teach_beside_a_transformer(dataset: Dataset, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["retrieval-distilled", "both-distilled"])
 def test_a_teacher_whose_retrieval_knows_what_the_students_ranker_learns_from_is_refused(
-    dataset: Dataset, folder: Path, large: Teacher, name: str
+    dataset: Dataset, folder: Path, tmp_path: Path, name: str
 ) -> None:
     later = Teacher(dataset, TRAINED, folder)  # one ranker window, so that retrieval learned from the one before it
+    options = TRAINED.model_copy(update={"ranker": TRAINED.ranker.model_copy(update={"windows": 2})})
+    stages = Stages(dataset, options, tmp_path, Silent())
+    for path in later.files:
+        stages.finish(path.stem, arrays(folder, path.stem), {})
     with pytest.raises(ValueError, match=r"the student's ranker learns from: its \[train.ranker\] windows is 1; train"):
-        compress(dataset, large.options, large.folder, SECTION, Silent(), [name], later)
-    assert not (large.folder / "compressed").exists()
+        compress(dataset, options, tmp_path, SECTION, Silent(), [name], later)
+    assert not (tmp_path / "compressed").exists()
 
 
 @pytest.mark.parametrize("loss", ["sampled_softmax", "softmax", "bce"])
