@@ -4,12 +4,13 @@
 
 CASES is a JSON object by name: {"options": those of training, "data": a prepared folder}, or "table", a section
 [labelled], in place of the data. Each is trained into OUT/<name>; OUT/<name>.json then has the losses of every stage
-and its validations. With KILL_AT, the second process kills itself at that step of its first life.
-Checkpoints are written every SAVE_EVERY steps.
+and its validations. With KILL_AT, the second process kills itself at that step of its first life, and the checkpoint it
+then leaves is kept as OUT/killed.npz. Checkpoints are written every SAVE_EVERY steps.
 """
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -29,13 +30,14 @@ from models.train import train
 from models.train_labelled import train_labelled
 
 SAVE_EVERY = 10
+CHECKPOINT = "retrieval.checkpoint.npz"
 
 
 class Recorder(Silent):
-    def __init__(self, killed: Path, kill_at: int) -> None:
+    def __init__(self, checkpoint: Path, killed: Path, kill_at: int) -> None:
         self.figures: dict[str, dict[str, list[float]]] = {}
         self.first_steps: dict[str, int] = {}
-        self._killed, self._kill_at = killed, kill_at
+        self._checkpoint, self._killed, self._kill_at = checkpoint, killed, kill_at
 
     def start(self, stage: str, total: int, done: int = 0) -> None:
         self.first_steps[stage] = done
@@ -44,14 +46,15 @@ class Recorder(Silent):
         for name, value in figures.items():
             self.figures.setdefault(stage, {}).setdefault(name, []).append(value)
         if done == self._kill_at and world().rank == 1 and not self._killed.exists():
-            self._killed.touch()
+            shutil.copy(self._checkpoint, self._killed)
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def train_all(cases: dict[str, Any], out: Path, kill_at: int = 0) -> None:
     torch.set_num_threads(1)
     for name, case in cases.items():
-        recorder, options = Recorder(out / "killed", kill_at), TrainSection.model_validate(case["options"])
+        recorder = Recorder(out / name / CHECKPOINT, out / "killed.npz", kill_at)
+        options = TrainSection.model_validate(case["options"])
         if "table" in case:
             table = read_labelled(LabelledSection.model_validate(case["table"]))
             train_labelled(table, options, out / name, recorder)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from models import checkpoint, fitting
 from models.data.config import load_config
 from models.data.prepare import prepare_dataset
@@ -30,6 +33,14 @@ path = "log.csv"
 test_days = 5
 valid_days = 5
 ranker_windows = 1
+
+[train.retrieval]
+model = "bpr"
+max_steps = 10
+
+[train.ranker]
+model = "fm"
+epochs = 1
 """
 RANKER = {"dim": 4, "hidden": [16], "dropout": 0.0, "embedding_dropout": 0.0}
 
@@ -72,7 +83,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four users take four items each; only the last one comes again, once in each window."""
     folder = tmp_path_factory.mktemp("small")
     rows = [(user, 4 * (user == 3) + item, 1 + item) for user in range(4) for item in range(4)]
@@ -80,7 +91,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f"u{user},i{item},2024-01-{day:02}" for user, item, day in rows]
     (folder / "log.csv").write_text("\n".join(["user_id,item_id,timestamp", *lines]) + "\n")
     (folder / "shortlist.toml").write_text(SMALL_SHOP)
-    return prepare_dataset(load_config(folder / "shortlist.toml"), folder / "data").folder
+    return folder / "shortlist.toml"
+
+
+@pytest.fixture(scope="module")
+def small(small_config: Path) -> Path:
+    return prepare_dataset(load_config(small_config), small_config.parent / "data").folder
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +140,21 @@ def read(out: Path, case: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def both(shop: Path, small: Path, table: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def long(shop: Path) -> dict[str, Any]:
+    return {"long": {"options": LONG, "data": str(shop)}}
+
+
+@pytest.fixture(scope="module")
+def both(
+    long: dict[str, Any], shop: Path, small: Path, table: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """What one process trained, and what two did: killed at step 15 of the first case, they started again."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    cases = {name: {"options": case, "data": str(shop)} for name, case in CASES.items()}
+    cases = long | {name: {"options": case, "data": str(shop)} for name, case in CASES.items()}
     cases |= {name: {"options": case, "data": str(small)} for name, case in SMALL.items()}
     cases["table"] = {"options": TABLE, "table": table}
     in_one(cases, one)
-    in_two(cases, two)
+    in_two(cases, two, restarts=1, KILL_AT="15")
     return one, two
 
 
@@ -146,36 +170,35 @@ def test_two_processes_have_the_losses_and_validations_of_one(case: str, both: t
         np.testing.assert_allclose(figures, expected, rtol=0, atol=2e-3, err_msg=f"{case} {stage}")
 
 
-@pytest.fixture(scope="module")
-def long(shop: Path) -> dict[str, Any]:
-    return {"long": {"options": LONG, "data": str(shop)}}
+def check_last_20(out: Path, alone: Path) -> None:
+    """It went on from the checkpoint of step 10, with the losses of one process that nothing interrupted."""
+    assert read(out, "long")["first_steps"][RETRIEVAL] == 10
+    losses, expected = (read(folder, "long")["figures"][RETRIEVAL]["loss"] for folder in (out, alone))
+    np.testing.assert_allclose(losses, expected[10:], rtol=0, atol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def expected(long: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[float]:
-    """Losses of one process that nothing interrupts."""
-    out = tmp_path_factory.mktemp("expected")
-    in_one(long, out)
-    losses: list[float] = read(out, "long")["figures"][RETRIEVAL]["loss"]
-    return losses
-
-
-def test_a_killed_process_starts_again_from_the_last_checkpoint(
-    long: dict[str, Any], expected: list[float], tmp_path: Path
-) -> None:
-    """Killed at step 15, after the checkpoint of step 10: the second life has the other 20 steps."""
-    in_two(long, tmp_path, restarts=1, KILL_AT="15")
-    assert (tmp_path / "killed").exists()
-    assert read(tmp_path, "long")["first_steps"][RETRIEVAL] == 10
-    np.testing.assert_allclose(read(tmp_path, "long")["figures"][RETRIEVAL]["loss"], expected[10:], rtol=0, atol=1e-4)
+def test_a_killed_process_starts_again_from_the_last_checkpoint(both: tuple[Path, Path]) -> None:
+    check_last_20(both[1], both[0])
 
 
 def test_a_checkpoint_of_two_processes_is_gone_on_with_by_one(
-    long: dict[str, Any], expected: list[float], tmp_path: Path
+    both: tuple[Path, Path], long: dict[str, Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(AssertionError):  # not started again, it ends with what was saved last
-        in_two(long, tmp_path, KILL_AT="15")
-    assert checkpoint.load(tmp_path / "long" / "retrieval.checkpoint.npz")[1]["step"] == 10
+    (tmp_path / "long").mkdir()
+    shutil.copy(both[1] / "killed.npz", tmp_path / "long" / training_process.CHECKPOINT)
+    assert checkpoint.load(both[1] / "killed.npz")[1]["step"] == 10
     in_one(long, tmp_path)
-    assert read(tmp_path, "long")["first_steps"][RETRIEVAL] == 10
-    np.testing.assert_allclose(read(tmp_path, "long")["figures"][RETRIEVAL]["loss"], expected[10:], rtol=0, atol=1e-4)
+    check_last_20(tmp_path, both[0])
+
+
+def test_the_command_trains_in_two_processes_and_is_known_by_one(small_config: Path, tmp_path: Path) -> None:
+    """Each thing is said once, and all stages are there: run again by one process, none is learned anew."""
+    config = ["--config", str(small_config), "--data-dir", str(tmp_path), "--device", "cpu"]
+    command = [sys.executable, "-m", "cli.main", "train", *config, "--nproc", "2", "--threads", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Training on cpu") == done.stdout.count("Next: shortlist evaluate") == 1
+    assert (tmp_path / "train" / "options.json").exists()
+    again = CliRunner().invoke(app, ["train", *config])
+    assert again.exit_code == 0, again.output
+    assert again.output.count("done before") == 4
