@@ -1,6 +1,6 @@
 """`shortlist compress-report`: what each way of making the models smaller costs and saves, side by side."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import DATA_DIR, DataDir, reported
+from export.compression import FOLDER, REPORT
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.progress import Progress
 
     from export.card import CompressionCard
-    from export.compression.bundles import Cost
-    from export.compression.report import BundleRow, CompressionReport
-    from export.compression.requests import Asked
+    from export.compression.report import CompressionReport
     from models.contract.manifest import Profile
     from models.data.dataset import Dataset
     from models.train import Trained
 
-FOLDER = "compression"
-REPORT, TEXT, PICTURE = "report.json", "report.md", "compression.png"
+TEXT, PICTURE = "report.md", "compression.png"
 PROFILES: "tuple[Profile, ...]" = ("default", "edge")
 
 
@@ -65,18 +63,20 @@ def compress_report(
 def measure(
     dataset: "Dataset", data_dir: Path, only: list[str], profiles: "tuple[Profile, ...]" = PROFILES
 ) -> "CompressionReport":
-    """Measure and write the report. Raises CheckpointError, ValueError, and what an export raises; then nothing is
-    written."""
+    """Measure and write the report. Raises CheckpointError and ValueError; then nothing is written. What fails of a
+    bundle is a sentence in the report."""
     from dataclasses import replace
 
+    from cli.compare_bundles import compare_bundles, wanted_bundles
     from cli.train import read_options
     from export.compression.run import compression_report, num_steps, requests
     from models.train import load_trained
 
     trained = load_trained(dataset, read_options(data_dir), data_dir / "train", for_test=True)
     compressed = load_compressed(dataset, data_dir, only)
+    wanted = wanted_bundles(profiles, compressed)
     with _workshop(data_dir) as workshop, _progress() as progress:
-        task = progress.add_task("requests", total=1 + num_steps(trained, compressed) + 2 * len(profiles))
+        task = progress.add_task("requests", total=1 + num_steps(trained, compressed) + 2 * len(wanted))
 
         def done(step: str) -> None:
             progress.update(task, description=step, advance=1)
@@ -84,8 +84,9 @@ def measure(
         asked, calibration = requests(dataset, trained)
         done("requests")
         report = compression_report(dataset, trained, compressed, asked, calibration, done)
-        if profiles:
-            report = replace(report, bundles=_bundles(dataset, data_dir, workshop, profiles, asked, trained, done))
+        if wanted:
+            bundles, left_out = compare_bundles(dataset, data_dir, workshop, wanted, asked, trained, done)
+            report = replace(report, bundles=bundles, left_out=[*report.left_out, *left_out])
         progress.update(task, description="compared", completed=progress.tasks[task].total)
         write_report(report, data_dir, workshop)
     return report
@@ -137,57 +138,22 @@ def write_report(report: "CompressionReport", data_dir: Path, workshop: Path) ->
     staged.rename(target)
 
 
-def compression_card(data_dir: Path, training_key: str) -> "CompressionCard | None":
-    """Text and picture of the report for the model card; None when there is none or it is of other models."""
+def compression_card(dataset: "Dataset", data_dir: Path, training_key: str) -> "CompressionCard | None":
+    """Text and picture of the report for the model card of the models of this key, trained or compressed; None when
+    there is no report, it is without them, or one of its models was made anew since."""
     import orjson
 
     from export.card import CompressionCard
+    from export.compression.current import compressed_keys, tells_of
 
     folder = data_dir / FOLDER
     try:
-        if orjson.loads((folder / REPORT).read_bytes())["training_key"] != training_key:
+        report = orjson.loads((folder / REPORT).read_bytes())
+        if not tells_of(report, training_key, compressed_keys(dataset, data_dir / "train")):
             return None
         return CompressionCard((folder / TEXT).read_text("utf-8"), (folder / PICTURE).read_bytes())
     except FileNotFoundError:
         return None
-
-
-def _bundles(
-    dataset: "Dataset",
-    data_dir: Path,
-    workshop: Path,
-    profiles: "tuple[Profile, ...]",
-    asked: "Asked",
-    trained: "Trained",
-    done: Callable[[str], None],
-) -> "list[BundleRow]":
-    """A bundle of each profile, exported for the test window, measured and thrown away."""
-    from cli.export import export_bundle
-    from export.compression.bundles import bundle_rows
-
-    paths: dict[str, Path] = {}
-    for profile in profiles:
-        paths[profile] = export_bundle(dataset, data_dir, workshop / profile, for_test=True, profile=profile)
-        done(f"bundle {profile}")
-    return bundle_rows(
-        dataset, paths, lambda path: bundle_cost(path, data_dir), asked, trained.until_ms, trained.options.seed, done
-    )
-
-
-def bundle_cost(bundle: Path, data_dir: Path) -> "Cost":
-    """Measured in a process of its own (cli/bundle_cost.py), with one thread, as a worker of the service runs."""
-    import os
-    import subprocess
-    import sys
-
-    import orjson
-
-    from export.compression.bundles import Cost
-
-    command = [sys.executable, "-m", "cli.bundle_cost", str(bundle), str(data_dir)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    answer = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
-    return Cost(**orjson.loads(answer.stdout))
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def export_bundle(
             code_version=version("shortlist"),
             clock_shift_ms=shift,
             metrics={} if for_test else manifest_metrics(data_dir, trained.key, compressed),
-            compression=None if for_test else compression_card(data_dir, trained.key),
+            compression=None if for_test else compression_card(dataset, data_dir, trained.key),
             active=None if for_test else active_manifest(bundles_dir),
             profile=profile,
             on_step=lambda step: progress.update(task, description=step, completed=STEPS.index(step)),

@@ -14,7 +14,6 @@ from onnx import TensorProto, helper, numpy_helper
 from models.contract.tables import DTYPES, Precision, int8_codes
 
 INPUT, PLAIN = "item_part", "table/item_part"
-MAX_RESIDUAL = 0.05
 STEP = 8  # widths are multiples of it: whole vector registers
 ONNX_TYPES: dict[Precision, int] = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "int8": TensorProto.INT8}
 
@@ -45,7 +44,7 @@ def stored_rows(rows: NDArray[np.float32], precision: Precision) -> StoredRows:
     return StoredRows(codes, precision, precision, (cast, scaled), (numpy_helper.from_array(scales, "table/scales"),))
 
 
-def principal_components(rows: NDArray[np.float32], max_residual: float = MAX_RESIDUAL) -> StoredRows | None:
+def principal_components(rows: NDArray[np.float32], max_residual: float) -> StoredRows | None:
     """int8 codes of the rows' first principal components; None where that is not at most half as wide.
 
     A row is mean + components @ directions. The rows of a model are linear in far fewer numbers than they have: the

@@ -1,0 +1,1 @@
+FOLDER, REPORT = "compression", "report.json"  # in the data folder

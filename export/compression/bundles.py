@@ -1,6 +1,7 @@
 """Whole bundles against each other: what they take, and the lists that they serve."""
 
 from collections.abc import Callable, Mapping
+from math import nan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,28 +20,31 @@ from models.targets import Mode
 class Cost(NamedTuple):
     """Of a service process, see BundleRow."""
 
-    private_bytes: int
-    bundle_bytes: int
+    private_bytes: float
+    bundle_bytes: float
     request_us: float
+
+
+UNKNOWN = Cost(nan, nan, nan)
 
 
 def bundle_rows(
     dataset: Dataset,
     paths: Mapping[str, Path],
-    cost: Callable[[Path], Cost],
+    costs: Mapping[str, Cost],
     asked: Asked,
     split_ms: int,
     seed: int,
     on_done: Callable[[str], None] = lambda variant: None,
 ) -> list[BundleRow]:
-    """paths: of bundles of one training, by name; the first is the reference.  cost: measures one."""
+    """paths, costs: of bundles of one data set, by name; the first is the reference."""
     rows: list[BundleRow] = []
     reference: dict[Mode, NDArray[np.int64]] | None = None
     for variant, path in paths.items():
         lists = _served(dataset, path, asked, split_ms)
         reference = reference or lists
         figures = all_list_figures(lists, reference, asked, seed)
-        rows.append(BundleRow(variant, bundle_size(path), *cost(path), figures))
+        rows.append(BundleRow(variant, bundle_size(path), *costs[variant], figures))
         on_done(variant)
     return rows
 

@@ -21,6 +21,7 @@ from export.graphs import (
 )
 from export.item_rows import StoredRows, principal_components, reading, stored_rows
 from export.measure import join
+from export.profile import PROFILES, Components
 from export.quantize import quantize
 from models.compress.size import parameters
 from models.contract.tables import Precision
@@ -39,6 +40,15 @@ QUANTIZERS: dict[str, Quantizer] = {
     "int8 QDQ": quantizers.static_qdq,
 }
 NARROW: tuple[Precision, ...] = ("fp16", "int8")  # tables, beside int8 graphs
+
+# as the edge profile tries them
+COMPONENTS = dict(
+    zip(
+        ("int8, fewer components", "int8, components"),
+        (form for form in PROFILES["edge"].item_rows if isinstance(form, Components)),
+        strict=True,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +96,9 @@ def teacher_variants(dataset: Dataset, trained: Trained, calibration: Asked) -> 
     plain = plain_graphs("fp32", dataset, trained, calibration)
     int8, *others = (_quantized(plain, name, make, calibration) for name, make in QUANTIZERS.items())
     narrow = [_with_rows(int8, f"int8, {kind} rows", stored_rows(plain.rows, kind)) for kind in NARROW]
-    if (components := principal_components(plain.rows)) is not None:
-        narrow.append(_with_rows(int8, "int8, components", components))
+    for name, form in COMPONENTS.items():
+        if (components := principal_components(plain.rows, form.max_residual)) is not None:
+            narrow.append(_with_rows(int8, name, components))
     return [plain, int8, *narrow, *others]
 
 

@@ -76,14 +76,15 @@ class TowerRow:
 
 @dataclass(frozen=True, slots=True)
 class BundleRow:
-    """A whole bundle as served.  sizes: bytes by part.  private_bytes: memory of a service process that opened it;
-    bundle_bytes: how much of it came with the bundle.  request_us: CPU time of the flow for one request, without the
-    network and the feature store."""
+    """A whole bundle as served.  sizes: bytes by part.  private_bytes: memory of a service process after requests of
+    64 users, with those pages of the mapped tables that they read; bundle_bytes: how much of it came with the bundle
+    and the requests.  request_us: CPU time of the flow for one request, without the network and the feature store.
+    These three are undefined where they could not be measured."""
 
     variant: str
     sizes: dict[str, int]
-    private_bytes: int
-    bundle_bytes: int
+    private_bytes: float
+    bundle_bytes: float
     request_us: float
     lists: dict[Mode, ListFigures]
 

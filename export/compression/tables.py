@@ -12,6 +12,12 @@ SEEN = {"all": "all items", "new": "new items only"}
 LISTS = ("NDCG@10", "change", "95 % interval", "top-10 overlap")
 
 
+BUNDLE_NOTE = (
+    "Bundles are compared with the default one of the trained models. Process MB is the memory of a service process "
+    "that has answered requests of 64 users: the mapped tables count as far as those read them; more users read more."
+)
+
+
 class Table(NamedTuple):
     """The first column is words, the others are numbers."""
 
@@ -42,8 +48,10 @@ def notes(report: CompressionReport) -> list[str]:
     return [
         f"On the test window, {users}; every variant ranks the same candidates of the same users. Changes are relative "
         "to fp32, with a paired 95 % interval over users; the change of AUC is a difference.",
-        "int8 is what is shipped: ranges of activations from validation requests. The scores of int8 dynamic change "
-        "with who shares the batch, so it is never shipped; int8 QDQ is onnxruntime's own static quantization.",
+        "int8 is the export's own quantization, with ranges of activations from validation requests; a bundle has it "
+        "where the gates allow it, else fp32. The scores of int8 dynamic change with who shares the batch, so it is "
+        "never shipped; int8 QDQ is onnxruntime's own static quantization.",
+        *([BUNDLE_NOTE] if report.bundles else []),
         *(f"{name}: {'; '.join(steps)}" for name, steps in made.items() if not name.endswith(" int8")),
         *report.left_out,
     ]
@@ -117,9 +125,9 @@ def _bundles(rows: Sequence[BundleRow]) -> Table:
                 row.variant,
                 f"{row.size / 1e6:.2f}",
                 f"{row.size / rows[0].size:.3f}",
-                f"{row.private_bytes / 1e6:.0f}",
-                f"{row.bundle_bytes / 1e6:.1f}",
-                f"{row.request_us:.0f}",
+                _number(row.private_bytes / 1e6, 0),
+                _number(row.bundle_bytes / 1e6, 1),
+                _number(row.request_us, 0),
             ]
             for row in rows
         ],
@@ -146,5 +154,5 @@ def _change(change: Interval) -> tuple[str, str]:
     return f"{change.value:+.2%}", f"{change.low:+.2%} to {change.high:+.2%}"
 
 
-def _number(value: float) -> str:
-    return "-" if isnan(value) else f"{value:.4f}"
+def _number(value: float, digits: int = 4) -> str:
+    return "-" if isnan(value) else f"{value:.{digits}f}"

@@ -9,10 +9,11 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from cli.compress_report import FOLDER, PICTURE, REPORT, TEXT, bundle_cost, compression_card
+from cli.compare_bundles import CostError, bundle_cost, user_states
+from cli.compress_report import PICTURE, TEXT, compression_card
 from cli.main import app
 from cli.train import read_options
-from export.compression import rankers, towers
+from export.compression import FOLDER, REPORT, rankers, towers
 from export.compression.bundles import bundle_rows
 from export.compression.run import requests
 from models.compress.options import CompressSection
@@ -22,7 +23,8 @@ from models.run_log import Silent
 from models.train import load_trained
 from tests.e2e.conftest import World, run
 
-TEACHER = ["fp32", "int8", "int8, fp16 rows", "int8, int8 rows", "int8, components", "int8 dynamic", "int8 QDQ"]
+NARROW = ["int8, fp16 rows", "int8, int8 rows", "int8, fewer components", "int8, components"]
+TEACHER = ["fp32", "int8", *NARROW, "int8 dynamic", "int8 QDQ"]
 TOWERS = ["fp32", "int8", "int8, fp16 tables", "int8, int8 tables", "int8 dynamic", "int8 QDQ"]
 
 
@@ -98,9 +100,14 @@ def test_what_is_smaller_is_told_so(report: dict[str, Any]) -> None:
     assert pruned["made"] == ["structured pruning: hidden units [128, 64] to [64, 32]"]
 
 
-def test_the_card_of_these_models_gets_text_and_picture(data_dir: Path, report: dict[str, Any]) -> None:
-    card = compression_card(data_dir, report["training_key"])
+def test_the_card_of_these_models_gets_text_and_picture(
+    data_dir: Path, dataset: Dataset, report: dict[str, Any]
+) -> None:
+    card = compression_card(dataset, data_dir, report["training_key"])
     assert card is not None
+    for key in report["models"].values():
+        assert compression_card(dataset, data_dir, key) == card, "a compressed model's card has the same"
+    assert compression_card(dataset, data_dir, "of others") is None
     assert "| pruned int8 |" in card.text
     assert card.picture.startswith(b"\x89PNG")
     assert sorted(path.name for path in (data_dir / FOLDER).iterdir()) == sorted([REPORT, TEXT, PICTURE])
@@ -112,8 +119,8 @@ def test_a_bundle_against_itself(data_dir: Path, dataset: Dataset, world: World)
     trained = load_trained(dataset, read_options(data_dir), data_dir / "train", for_test=True)
     asked, _ = requests(dataset, trained)
     paths = {"one": path, "same": path}
-    cost = bundle_cost(path, data_dir)
-    first, second = bundle_rows(dataset, paths, lambda path: cost, asked, trained.until_ms, seed=0)
+    cost = bundle_cost(path, user_states(dataset, trained.until_ms))
+    first, second = bundle_rows(dataset, paths, {"one": cost, "same": cost}, asked, trained.until_ms, seed=0)
     assert first.lists == second.lists
     assert first.lists["all"].overlap == 1
     # as `shortlist evaluate` measured it
@@ -123,6 +130,11 @@ def test_a_bundle_against_itself(data_dir: Path, dataset: Dataset, world: World)
     assert first.size == sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     assert 0 < cost.bundle_bytes < cost.private_bytes
     assert cost.request_us > 0
+
+
+def test_a_cost_that_cannot_be_measured_is_told_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(CostError, match=r"^.*BundleError.*no-bundle.*$"):
+        bundle_cost(tmp_path / "no-bundle", [])
 
 
 def refused(*arguments: str) -> str:
@@ -147,6 +159,8 @@ def test_models_made_from_another_teacher_are_refused_and_the_report_stays(
     arrays["head_module.bias"] = arrays["head_module.bias"] + 1
     np.savez(path, allow_pickle=False, **arrays)
     before = (tmp_path / "data" / FOLDER / REPORT).read_bytes()
+    moved = load_dataset(tmp_path / "data" / "prepared")
+    assert compression_card(moved, tmp_path / "data", report["training_key"]) is None, "figures of other models"
     told = refused("--data-dir", str(tmp_path / "data"))
     assert "the compressed model pruned cannot be compared" in told
     assert "was made from other models" in told

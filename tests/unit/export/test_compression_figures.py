@@ -3,15 +3,19 @@
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
+from math import nan
 from pathlib import Path
 
 import numpy as np
 import onnx
+import orjson
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cli.compress_report import PICTURE, REPORT, TEXT, compression_card, write_report
+from cli.compress_report import PICTURE, TEXT, write_report
 from export.card import CompressionCard
+from export.compression import REPORT
+from export.compression.current import tells_of
 from export.compression.plot import picture, spread
 from export.compression.quantizers import dynamic, static_qdq
 from export.compression.rankers import changed_by_batching
@@ -197,6 +201,13 @@ def test_the_text_names_what_was_done_and_left_out() -> None:
     assert "| pruned fp32 | 1,234 |" in text
 
 
+def test_what_was_not_measured_of_a_bundle_is_a_dash() -> None:
+    [row] = report().bundles
+    unknown = replace(row, private_bytes=nan, bundle_bytes=nan, request_us=nan)
+    found = tables(report(bundles=[unknown]))
+    assert rows_of("Bundles: what they cost", found) == [["default", "10.00", "1.000", "-", "-", "-"]]
+
+
 @pytest.mark.parametrize("rankers", [report().rankers, []])
 def test_the_picture_is_a_png_with_or_without_a_ranker(rankers: list[RankerRow]) -> None:
     assert BytesIO(picture(report(rankers=rankers))).read(8) == b"\x89PNG\r\n\x1a\n"
@@ -218,13 +229,23 @@ def test_a_report_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert b'"training_key": "other"' in (folder / REPORT).read_bytes()
 
 
-def test_a_report_of_other_models_does_not_go_into_the_card(tmp_path: Path) -> None:
-    assert compression_card(tmp_path, "key") is None, "no report yet"
-    folder = written(tmp_path, report())
-    assert compression_card(tmp_path, "another") is None
-    assert compression_card(tmp_path, "key") == CompressionCard(
-        (folder / TEXT).read_text("utf-8"), (folder / PICTURE).read_bytes()
-    )
+@pytest.mark.parametrize("key", ["key", "p"])
+def test_a_report_tells_of_the_trained_models_and_of_the_compressed_ones(key: str) -> None:
+    assert tells_of(orjson.loads(report().to_json()), key, {"pruned": "p", "distilled": None})
+
+
+@pytest.mark.parametrize(
+    ("key", "now"),
+    [
+        ("another", {"pruned": "p"}),
+        ("d", {"pruned": "p", "distilled": "d"}),  # compressed, and not measured
+        ("key", {"pruned": "made again"}),
+        ("p", {"pruned": None}),
+        ("key", {}),
+    ],
+)
+def test_a_report_does_not_tell_of_others_nor_with_old_figures(key: str, now: dict[str, str | None]) -> None:
+    assert not tells_of(orjson.loads(report().to_json()), key, now)
 
 
 def test_card_and_picture_are_files_of_the_bundle(tmp_path: Path) -> None:
