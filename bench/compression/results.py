@@ -13,6 +13,7 @@ MODES = ("all", "new")
 Figures = dict[str, dict[str, float]]  # by variant, then by name
 
 RANKER_COLUMNS = ("variant", "parameters", "MB", "CPU us", "AUC", "change", "NDCG@10", "change", "overlap")
+TOWER_COLUMNS = ("user tower", "parameters", "MB", "CPU us", "NDCG@10", "change", "overlap")
 BUNDLE_COLUMNS = ("bundle", "MB", "process MB", "CPU us", "NDCG@10", "change", "overlap")
 
 
@@ -74,6 +75,11 @@ CONDITIONS = (
         "edge bundle: share of the bytes", 0.2, lambda r, b, mode: b["edge"]["bytes"] / b["default"]["bytes"], once=True
     ),
     Condition("edge bundle: NDCG@10 lost", 0.01, lambda r, b, mode: -b["edge"][f"ndcg change {mode}"]),
+    Condition(
+        "edge bundle of the distilled models: NDCG@10 lost against the trained ones",
+        0.01,
+        lambda r, b, mode: -b["edge, distilled"][f"ndcg change {mode}"],
+    ),
 )
 
 
@@ -98,12 +104,16 @@ def markdown(entries: Sequence[dict[str, Any]]) -> str:
     parts = []
     for data in dict.fromkeys(entry["data"] for entry in entries):
         runs = [entry for entry in entries if entry["data"] == data]
-        rankers, bundles = (means([run[kind] for run in runs]) for kind in ("rankers", "bundles"))
+        rankers, towers, bundles = (
+            means([run.get(kind, {}) for run in runs]) for kind in ("rankers", "towers", "bundles")
+        )
         for mode in MODES:
             if f"ndcg {mode}" not in next(iter(rankers.values()), {}):
                 continue
             parts.append(f"### {data}, {mode} items, mean of {len(runs)} seeds")
             parts.append(_table(RANKER_COLUMNS, (_ranker_cells(*one, mode) for one in rankers.items())))
+            if towers:
+                parts.append(_table(TOWER_COLUMNS, (_tower_cells(*one, mode) for one in towers.items())))
             if bundles:
                 parts.append(_table(BUNDLE_COLUMNS, (_bundle_cells(*one, mode) for one in bundles.items())))
         parts += [
@@ -149,6 +159,11 @@ def _ranker_cells(variant: str, found: dict[str, float], mode: str) -> list[str]
         f"{found[f'auc change {mode}']:+.4f}",
         *_list_cells(found, mode),
     ]
+
+
+def _tower_cells(variant: str, found: dict[str, float], mode: str) -> list[str]:
+    costs = [f"{found['parameters']:,.0f}", f"{found['bytes'] / 1e6:.2f}", f"{found['us']:.0f}"]
+    return [variant, *costs, *_list_cells(found, mode)]
 
 
 def _bundle_cells(variant: str, found: dict[str, float], mode: str) -> list[str]:

@@ -7,7 +7,9 @@ from typing import Any
 
 import orjson
 
-from cli.compress_report import FOLDER, REPORT
+from export.compression import FOLDER, REPORT
+from export.compression.current import compressed_keys, training_key_in
+from models.data.dataset import load_dataset
 
 
 class CommandFailed(Exception):
@@ -19,9 +21,24 @@ def run_folder(data_dir: Path, name: str, threads: int) -> dict[str, Any]:
     report = data_dir / FOLDER / REPORT
     # `compress` leaves alone what it finished before; whether it did, only it can tell
     _run(data_dir, "compress", "--threads", str(threads))
-    if not is_newer(report, data_dir / "train"):
+    if not is_current(data_dir):
         _run(data_dir, "compress-report")
     return entry(orjson.loads(report.read_bytes()), name)
+
+
+def is_current(data_dir: Path) -> bool:
+    """Whether the report holds everything that `compress-report` would measure now."""
+    report, train = data_dir / FOLDER / REPORT, data_dir / "train"
+    if not is_newer(report, train):
+        return False
+    dataset = load_dataset(data_dir / "prepared")
+    return holds(orjson.loads(report.read_bytes()), training_key_in(dataset, train), compressed_keys(dataset, train))
+
+
+def holds(report: dict[str, Any], training_key: str | None, keys: dict[str, str | None]) -> bool:
+    """Whether the report is of these trained models, of each of the compressed ones, and has bundles: one that was
+    made with --only or --no-bundles is not enough."""
+    return report["training_key"] == training_key and report["models"] == keys and bool(report["bundles"])
 
 
 def is_newer(report: Path, train: Path) -> bool:
@@ -38,6 +55,7 @@ def entry(report: dict[str, Any], name: str) -> dict[str, Any]:
         "seed": report["seed"],
         "training_key": report["training_key"],
         "rankers": {row["variant"]: _ranker(row) for row in report["rankers"]},
+        "towers": {row["variant"]: _tower(row) for row in report["towers"]},
         "bundles": {row["variant"]: _bundle(row) for row in report["bundles"]},
     }
 
@@ -51,6 +69,15 @@ def _ranker(row: dict[str, Any]) -> dict[str, float]:
     for mode, scores in row["scores"].items():
         figures |= {f"auc {mode}": scores["auc"], f"auc change {mode}": scores["auc_change"]}
         figures |= {f"calibration error {mode}": scores["calibration_error"]}
+    return figures | _lists(row)
+
+
+def _tower(row: dict[str, Any]) -> dict[str, float]:
+    figures = {
+        "parameters": row["parameters"],
+        "bytes": row["graph_bytes"] + row["item_bytes"],
+        "us": row["request_us"],
+    }
     return figures | _lists(row)
 
 

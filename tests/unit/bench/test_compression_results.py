@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.compression.results import CONDITIONS, Figures, markdown, means, merge, reached, read_results
-from bench.compression.run import entry, is_newer
+from bench.compression.run import entry, holds, is_newer
 
 CHANGE = {"value": -0.004, "low": -0.01, "high": 0.0}
 REPORT: dict[str, Any] = {
@@ -23,6 +23,17 @@ REPORT: dict[str, Any] = {
             "head_us": 90.0,
             "lists": {"all": {"ndcg": 0.4, "change": CHANGE, "overlap": 0.97}},
             "scores": {"all": {"auc": 0.8, "auc_change": -0.002, "calibration_error": 0.01}},
+        }
+    ],
+    "models": {"pruned": "p"},
+    "towers": [
+        {
+            "variant": "int8",
+            "parameters": 50,
+            "graph_bytes": 3,
+            "item_bytes": 4,
+            "request_us": 60.0,
+            "lists": {"all": {"ndcg": 0.3, "change": CHANGE, "overlap": 0.98}},
         }
     ],
     "bundles": [
@@ -81,6 +92,14 @@ def test_what_is_kept_of_a_report() -> None:
         "ndcg change all": -0.004,
         "overlap all": 0.97,
     }
+    assert found["towers"]["int8"] == {
+        "parameters": 50,
+        "bytes": 7,
+        "us": 60.0,
+        "ndcg all": 0.3,
+        "ndcg change all": -0.004,
+        "overlap all": 0.98,
+    }
     assert found["bundles"]["edge"]["bytes"] == 5
 
 
@@ -100,7 +119,8 @@ def test_means_are_over_the_seeds_that_have_the_figure() -> None:
 
 def test_everything_at_its_limit_is_reached() -> None:
     """Half of a percent of NDCG@10, a quarter of the parameters, twice as fast, a fifth of the bytes."""
-    bundles = {"default": {"bytes": 10.0}, "edge": {"bytes": 2.0, "ndcg change all": -0.01, "ndcg change new": 0.0}}
+    lost = {"ndcg change all": -0.01, "ndcg change new": 0.0}
+    bundles = {"default": {"bytes": 10.0}, "edge": {"bytes": 2.0, **lost}, "edge, distilled": lost}
     found = verdicts(all_good(), bundles)
     assert len(found) == 2 * len(CONDITIONS) - sum(condition.once for condition in CONDITIONS)
     assert set(found.values()) == {"yes"}, found
@@ -136,6 +156,35 @@ def test_the_tables_have_a_line_a_variant_and_the_number_of_seeds() -> None:
     assert "### demo, all items, mean of 2 seeds" in text
     assert "| distilled fp32 | 25 | 1.00 | 200 | 0.7970 | -0.0030 | 0.4000 | +0.00% | 1.000 |" in text
     assert "| distilled: times as fast | 2.0000 | at least 2 | yes |" in text
+
+
+def test_towers_have_a_table_of_their_own_where_they_were_kept() -> None:
+    tower = {name: value for name, value in ranker(0.8, 60).items() if "auc" not in name}
+    plain: dict[str, Any] = {"data": "demo", "seed": 0, "rankers": all_good(), "bundles": {}}
+    text = markdown([plain, {**plain, "seed": 1, "towers": {"int8": tower}}])
+    assert "| user tower | parameters | MB |" in text
+    assert "| int8 | 100 | 1.00 | 60 | 0.4000 | +0.00% | 1.000 |" in text
+    assert "user tower" not in markdown([plain])
+
+
+def test_a_report_holds_all_that_would_be_measured() -> None:
+    assert holds(REPORT, "key", {"pruned": "p"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "keys"),
+    [
+        ({}, "key", {"pruned": "p", "distilled": "d"}),  # compress-report --only pruned
+        ({"bundles": []}, "key", {"pruned": "p"}),  # compress-report --no-bundles
+        ({}, "key", {"pruned": "made again"}),
+        ({}, "trained anew", {"pruned": "p"}),
+        ({}, None, {"pruned": None}),
+    ],
+)
+def test_a_report_of_a_part_or_of_other_models_is_made_again(
+    changes: dict[str, Any], key: str | None, keys: dict[str, str | None]
+) -> None:
+    assert not holds({**REPORT, **changes}, key, keys)
 
 
 def test_a_report_older_than_the_models_is_made_again(tmp_path: Path) -> None:
