@@ -19,13 +19,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from models import checkpoint
 from models.compress.record import read_record
 from models.data.dataset import Dataset
-from models.distributed import is_first, wait
+from models.distributed import is_first, total, wait
 from models.exposure import PositionModel
 from models.fitting import Fit
 from models.hardware import CPU, Hardware
@@ -356,12 +357,18 @@ class Stages:
         return self.dataset.splits.test_start_ms - self.dataset.splits.valid_start_ms
 
     def done(self, stage: str) -> bool:
+        """As the first process finds it: a later one may find what the first has just finished, and wait for nobody."""
+        if not total(np.array([float(is_first() and self._is_kept(stage))]))[0]:
+            return False
+        self.log.start(stage, 1, 1)
+        self.log.finish(stage, "done before")
+        return True
+
+    def _is_kept(self, stage: str) -> bool:
         try:
             self.result(stage)
         except checkpoint.CheckpointError:
             return False
-        self.log.start(stage, 1, 1)
-        self.log.finish(stage, "done before")
         return True
 
     def finish(self, stage: str, weights: dict[str, NDArray[Any]], figures: dict[str, float]) -> None:

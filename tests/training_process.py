@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from typing import Any
 import torch
 
 from models import fitting
+from models import train as training
 from models.data.dataset import load_dataset
 from models.data.labelled import read_labelled
 from models.data.sections import LabelledSection
 from models.distributed import is_first, joined, world
 from models.options import TrainSection
 from models.run_log import Silent
-from models.train import train
+from models.train import Stages, train
 from models.train_labelled import train_labelled
 
 SAVE_EVERY = 10
@@ -65,9 +67,18 @@ def train_all(cases: dict[str, Any], out: Path, kill_at: int = 0) -> None:
             (out / f"{name}.json").write_text(json.dumps(found))
 
 
+class LateStages(Stages):
+    """The second process comes to each stage when the first may have ended it."""
+
+    def done(self, stage: str) -> bool:
+        time.sleep(0.05 * world().rank)
+        return super().done(stage)
+
+
 def main() -> None:
     cases, out = map(Path, sys.argv[1:])
     fitting.SAVE_EVERY = SAVE_EVERY
+    training.Stages = LateStages  # type: ignore[misc]
     with joined():
         train_all(json.loads(cases.read_text()), out, int(os.environ.get("KILL_AT", "0")))
 
