@@ -110,7 +110,8 @@ def markdown(entries: Sequence[dict[str, Any]]) -> str:
         for mode in MODES:
             if f"ndcg {mode}" not in next(iter(rankers.values()), {}):
                 continue
-            parts.append(f"### {data}, {mode} items, mean of {len(runs)} seeds")
+            seeds = f"mean of {len(runs)} seeds" if len(runs) > 1 else "one seed"
+            parts.append(f"### {data}, {mode} items, {seeds}")
             parts.append(_table(RANKER_COLUMNS, (_ranker_cells(*one, mode) for one in rankers.items())))
             if towers:
                 parts.append(_table(TOWER_COLUMNS, (_tower_cells(*one, mode) for one in towers.items())))
