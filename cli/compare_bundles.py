@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 STUDENT = "distilled"  # the compressed models that are exported for edge too
 USERS = 64
+COST_TIMEOUT_S = 600  # 16 rounds of 64 requests take seconds, and a large bundle is read and hashed first
 
 
 class Wanted(NamedTuple):
@@ -125,7 +126,12 @@ def bundle_cost(bundle: Path, states: Sequence[bytes]) -> "Cost":
     command = [sys.executable, "-m", "cli.bundle_cost", str(bundle)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     given = orjson.dumps([state.hex() for state in states])
-    answer = subprocess.run(command, env=environment, input=given, capture_output=True, check=False)
+    try:
+        answer = subprocess.run(
+            command, env=environment, input=given, capture_output=True, check=False, timeout=COST_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CostError(f"the process that measures was not done after {COST_TIMEOUT_S} s") from error
     if answer.returncode:
         told = answer.stderr.decode(errors="replace").strip().splitlines()
         raise CostError(told[-1] if told else f"the process that measures ended with {answer.returncode}")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.compare_bundles import CostError, Wanted, cost_of_each, export_each, wanted_bundles
+from cli import compare_bundles
+from cli.compare_bundles import CostError, Wanted, bundle_cost, cost_of_each, export_each, wanted_bundles
 from cli.parity import ParityError
 from export.compression.bundles import Cost
 from export.gates import GateError
@@ -73,3 +74,10 @@ def test_any_but_the_first_may_fail(variant: str) -> None:
     paths, refused = exported(variant)
     assert len(paths) == 2
     assert len(refused) == 1
+
+
+def test_a_process_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Starting Python alone takes longer."""
+    monkeypatch.setattr(compare_bundles, "COST_TIMEOUT_S", 0.001)
+    with pytest.raises(CostError, match=r"was not done after 0\.001 s"):
+        bundle_cost(tmp_path, [])
