@@ -52,7 +52,7 @@ class RankerWork:
         fitted = fit_ranker(self.dataset, *self.lists, options, self.log, run.checkpoint, run.key, run.hardware, taught)
         return Smaller(checkpoint.weights(fitted.model), fitted.validation)
 
-    def without_units(self, options: TrainSection, arrays: Arrays, taught: Taught | None = None) -> Smaller:
+    def without_units(self, options: TrainSection, arrays: Arrays, taught: Taught) -> Smaller:
         """options, arrays: of the model to be pruned. A finished round is kept until the last one is."""
         ranker, section = options.ranker, self.section
         figure, paths = -np.inf, []
@@ -114,16 +114,16 @@ class RankerWork:
             yield task.loss(0, number).mean
             self.log.step(stage, number + 1, {})
 
-    def _fine_tuned(self, model: Ranker, options: TrainSection, taught: Taught | None, number: int) -> Smaller:
-        """The weights that validated best, those before fine-tuning among them."""
-        before = Smaller(checkpoint.weights(model), self._figure(model))
+    def _fine_tuned(self, model: Ranker, options: TrainSection, taught: Taught, number: int) -> Smaller:
+        """The weights after fine-tuning; what the smaller shape had before says only how far it came."""
+        before = self._figure(model)
         gentle = _gentle(options.ranker, self.section)
         task = ListTask(model, self.dataset, *self.lists, gentle, options.seed, taught)
         run = replace(self.run, key=f"{self.run.key}:{number}")
         after = fit_task(model, task, gentle, run, self.log)
         run.checkpoint.unlink(missing_ok=True)
-        self.log.finish(run.stage, f"validation NDCG@10 {before.figure:.4f}, fine-tuned {after:.4f}")
-        return before if before.figure >= after else Smaller(checkpoint.weights(model), after)
+        self.log.finish(run.stage, f"validation NDCG@10 {before:.4f}, fine-tuned {after:.4f}")
+        return Smaller(checkpoint.weights(model), after)
 
     def _figure(self, model: Ranker) -> float:
         return list_ndcg(self.lists.valid, predict(model, self.dataset, self.lists.valid))

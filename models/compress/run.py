@@ -187,7 +187,7 @@ class _Compression:
             first = Stages(self._dataset, self.smaller_options(VARIANTS["distilled"]), self.make("distilled"), None)
             return work.without_units(first.options, first.result(RANKER)[0], self._taught_of(stages))
         if variant.ranking == "pruned":
-            return work.without_units(self._options, self._base.result(RANKER)[0])
+            return work.without_units(self._options, self._base.result(RANKER)[0], self._taught_of(stages))
         if variant.ranking == "magnitude":
             return work.with_zeros(self._options, self._base.result(RANKER)[0])
         return work.student(stages.options, self._taught_of(stages) if variant.ranking == "distilled" else None)

@@ -141,6 +141,14 @@ def test_a_student_with_a_teacher_is_another_one_than_without(folder: Path) -> N
     assert not all(np.array_equal(one[name], other[name]) for name in one)
 
 
+def test_a_pruned_ranker_is_fine_tuned_by_the_whole_one(dataset: Dataset, folder: Path, copied: Path) -> None:
+    hardly_taught = CompressSection(rounds=SECTION.rounds, soft_weight=0.01)
+    (path,) = compress(dataset, TRAINED, copied, hardly_taught, Silent(), ["pruned"])
+    one, other = arrays(path, RANKER), arrays(compressed_folder(folder, "pruned"), RANKER)
+    assert one.keys() == other.keys()
+    assert not all(np.array_equal(one[name], other[name]) for name in one)
+
+
 def test_what_is_not_made_smaller_is_the_trained_model_to_the_bit(folder: Path) -> None:
     for name, stage in (("pruned", RETRIEVAL), ("retrieval-pruned", RANKER)):
         kept, before = arrays(compressed_folder(folder, name), stage), arrays(folder, stage)
