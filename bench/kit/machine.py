@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = (
+PACKAGES: tuple[str, ...] = (
     "fastapi",
     "uvicorn",
     "uvloop",
