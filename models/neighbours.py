@@ -8,7 +8,8 @@ from models.data.dataset import Interactions
 NUM_NEIGHBOURS = 50
 SHRINKAGE = 5.0
 PER_USER = 300
-_BLOCK_CELLS = 2**22  # cells of the similarity matrix held at once, about 100 MB with the pairs counted into them
+_BLOCK_PAIRS = 2**22  # pairs of items counted at once, about 200 MB
+_DENSE = 4  # cells a pair up to which counting in a matrix beats sorting
 
 
 def item_neighbours(
@@ -24,8 +25,7 @@ def item_neighbours(
 
     Returns neighbours int32 [N, limit], most similar first, ties by item index, -1 where there are no more, and their
     similarities float32 [N, limit], 0 there. An item is not its own neighbour. A user counts with the `per_user`
-    newest distinct items, which bounds the work: it grows with the sum over users of their squared number of items,
-    and with N * N.
+    newest distinct items, which bounds the work: it grows with the sum over users of their squared number of items.
     """
     users, items = _newest_pairs(past, num_items, per_user)
     by_user = np.searchsorted(users, np.arange(num_users + 1))
@@ -34,21 +34,22 @@ def item_neighbours(
     norms = np.sqrt(np.maximum(np.diff(by_item), 1).astype(np.float32))
     neighbours = np.full((num_items, limit), -1, np.int32)
     similarity = np.zeros((num_items, limit), np.float32)
-    block = max(1, _BLOCK_CELLS // max(num_items, 1))
-    for first in range(0, num_items, block):
-        last = min(first + block, num_items)
-        rows = np.arange(last - first)
-        owners = users[order[by_item[first] : by_item[last]]]
-        cells = np.repeat(rows, np.diff(by_item[first : last + 1])) * num_items
-        together = np.bincount(
-            _add_ranges(cells, items, by_user[owners], by_user[owners + 1]), minlength=len(rows) * num_items
-        ).astype(np.float32)
-        together = together.reshape(len(rows), num_items)
-        cosine = together / (norms[first:last, None] * norms)
+    owners = users[order]
+    pairs = np.concatenate([[0], np.cumsum(np.diff(by_user)[owners])])[by_item]  # [N + 1], counted up to each item
+    first = 0
+    while first < num_items:
+        last = max(first + 1, int(np.searchsorted(pairs, pairs[first] + _BLOCK_PAIRS, side="right")) - 1)
+        own = owners[by_item[first] : by_item[last]]
+        starts = np.repeat(np.arange(last - first), np.diff(by_item[first : last + 1])) * num_items
+        met = _add_ranges(starts, items, by_user[own], by_user[own + 1])
+        cells, counts = _counted(met, (last - first) * num_items)
+        rows, others = np.divmod(cells, num_items)
+        together = counts.astype(np.float32)
+        cosine = together / (norms[first + rows] * norms[others])
         if shrinkage:
             cosine *= together / (together + np.float32(shrinkage))
-        cosine[rows, np.arange(first, last)] = 0.0
-        _keep_best(cosine, neighbours[first:last], similarity[first:last])
+        _keep_best(first + rows, others, cosine, neighbours, similarity)
+        first = last
     return neighbours, similarity
 
 
@@ -76,15 +77,36 @@ def _add_ranges(
     return sums
 
 
-def _keep_best(cosine: NDArray[np.float32], neighbours: NDArray[np.int32], similarity: NDArray[np.float32]) -> None:
-    """Write each row's best positive cells into the two tables; np.argpartition would leave ties to the CPU."""
-    limit = min(neighbours.shape[1], cosine.shape[1])
-    border = -np.partition(-cosine, limit - 1, axis=1)[:, limit - 1 : limit]
-    rows, items = np.nonzero((cosine >= border) & (cosine > 0.0))
-    values = cosine[rows, items]
-    order = np.lexsort((items, -values, rows))
-    rows, items, values = rows[order], items[order], values[order]
+def _counted(values: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct values, ascending, and how often each occurs; all are in [0, size)."""
+    if size <= _DENSE * len(values):
+        counts = np.bincount(values, minlength=size)
+        found = np.flatnonzero(counts)
+        return found, counts[found]
+    values.sort()
+    starts = np.flatnonzero(np.diff(values, prepend=-1))
+    return values[starts], np.diff(starts, append=len(values))
+
+
+def _keep_best(
+    rows: NDArray[np.int64],
+    others: NDArray[np.int64],
+    cosine: NDArray[np.float32],
+    neighbours: NDArray[np.int32],
+    similarity: NDArray[np.float32],
+) -> None:
+    """Write the best of each row into the two tables, but an item itself.  rows: ascending."""
+    limit = neighbours.shape[1]
+    wanted = rows != others
+    ends = np.flatnonzero(np.diff(rows, append=-1)) + 1
+    for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+        if end - begin > limit + 1:  # of equal ones at the border all stay until they are ordered below
+            part = np.where(wanted[begin:end], cosine[begin:end], -np.inf)
+            wanted[begin:end] &= part >= np.partition(part, -limit)[-limit]
+    rows, others, cosine = rows[wanted], others[wanted], cosine[wanted]
+    order = np.lexsort((others, -cosine, rows))
+    rows, others, cosine = rows[order], others[order], cosine[order]
     ranks = np.arange(len(rows)) - np.searchsorted(rows, rows)
     kept = ranks < limit
-    neighbours[rows[kept], ranks[kept]] = items[kept]
-    similarity[rows[kept], ranks[kept]] = values[kept]
+    neighbours[rows[kept], ranks[kept]] = others[kept]
+    similarity[rows[kept], ranks[kept]] = cosine[kept]

@@ -121,12 +121,14 @@ def test_neighbours_are_cosines_of_user_columns(make_dataset: Callable[..., Data
     np.testing.assert_allclose(similarity, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("block_cells", [1, 40 * 7, 2**22])
+@pytest.mark.parametrize("block_pairs", [1, 40 * 7, 2**22])
+@pytest.mark.parametrize("dense", [0, 2**62])
 def test_neighbours_agree_with_the_dense_product(
-    make_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch, block_cells: int
+    make_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch, block_pairs: int, dense: int
 ) -> None:
-    """Whatever the block size; ties go by item index."""
-    monkeypatch.setattr("models.neighbours._BLOCK_CELLS", block_cells)
+    """Whatever the block size, and however pairs are counted: sorted or in a matrix; ties go by item index."""
+    monkeypatch.setattr("models.neighbours._BLOCK_PAIRS", block_pairs)
+    monkeypatch.setattr("models.neighbours._DENSE", dense)
     rng = np.random.default_rng(1)
     triples = [(int(user), int(item), 1.0) for user, item in rng.integers(0, [60, 40], (500, 2))]
     data = make_dataset(triples, num_users=60, num_items=40)
