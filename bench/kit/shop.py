@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 DIM = 64
 NOISE = 0.7  # of an item about its cluster's centre, beside the centres' own spread
-ITEMS_PER_CLUSTER, MAX_CLUSTERS = 60, 5_000
+ITEMS_PER_CLUSTER, MAX_CLUSTERS = 200, 5_000
 NUM_CATEGORIES, NUM_BRANDS = 200, 2_000
 POPULARITY_POWER = 0.8  # popularity falls as rank ** -0.8
 FAVOURITE_SHARE = 0.9  # of the interactions that fall into favourite clusters

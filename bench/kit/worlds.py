@@ -4,6 +4,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,7 +16,7 @@ import orjson
 from numpy.typing import NDArray
 
 from bench.kit.planted import plant_models
-from bench.kit.shop import make_catalogue, write_shop
+from bench.kit.shop import DAY_MS, make_catalogue, write_shop
 from export.run import STEPS as EXPORT_STEPS
 from export.run import build_content
 from export.write import write_bundle
@@ -116,7 +117,10 @@ def export_world(data_dir: Path, options: TrainSection, on_step: Callable[[str],
     """Export the models in this folder, gates and all, and make the bundle the active one; returns its path."""
     dataset = load_dataset(data_dir / "prepared")
     trained = load_trained(dataset, options, data_dir / "train", for_test=False)
-    content = build_content(dataset, trained, code_version=version("shortlist"), on_step=on_step)
+    shift_ms = (time.time_ns() // 1_000_000 - dataset.splits.end_ms) // DAY_MS * DAY_MS  # the data end within a day
+    content = build_content(
+        dataset, trained, code_version=version("shortlist"), clock_shift_ms=shift_ms, on_step=on_step
+    )
     on_step("bundle")
     path = write_bundle(data_dir / "bundles", content)
     write_active(data_dir / "bundles", path.name)
