@@ -6,13 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.call import Call, features_of
-from models.contract.candidates import NUM_RANKED, POPULAR, USER_VECTOR, Candidates, from_history, merge
+from models.contract.candidates import POPULAR, USER_VECTOR, Candidates, from_history, merge
 
 MARGIN = 50
 
 
-def retrieve(calls: Sequence[Call]) -> None:
-    """User vectors in one run, then each call's candidates. All calls are of one engine and have a history."""
+def retrieve(calls: Sequence[Call], num_ranked: int) -> None:
+    """User vectors in one run, then each call's candidates. All calls are of one engine and have a history.
+
+    num_ranked: candidates of a call, but for one that asks for so many items that it needs more.
+    """
     engine = calls[0].engine
     features = [features_of(call) for call in calls] if engine.tower_reads_features else []
     vectors = engine.user_vectors([call.history for call in calls], features)
@@ -21,15 +24,15 @@ def retrieve(calls: Sequence[Call]) -> None:
             call.degraded.append("retrieval")
             continue
         call.user_vector = vector
-        call.candidates = personal_candidates(call)
+        call.candidates = personal_candidates(call, num_ranked)
         call.scores, call.served_by = call.candidates.scores, "retrieval"
 
 
-def personal_candidates(call: Call) -> Candidates:
+def personal_candidates(call: Call, num_ranked: int) -> Candidates:
     """Candidates of a user with a user vector: allowed items only, and as many as wanted where there are that many."""
     assert call.user_vector is not None
     engine, history = call.engine, call.history
-    limit = max(NUM_RANKED, call.request.k + MARGIN)
+    limit = max(num_ranked, call.request.k + MARGIN)
     sources = from_history(
         history, engine.tables, engine.bundle.popular, call.allowed, call.request.include_seen, limit, call.now_ms
     )

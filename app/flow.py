@@ -36,7 +36,7 @@ class Flow:
             read_user(call)
         if personal := self._that_fit("retrieval", [call for call in calls if len(call.history)]):
             with self.times.timed("retrieval"):
-                retrieve(personal)
+                retrieve(personal, self._settings.candidates)
         if ranked := self._that_fit("ranking", [call for call in calls if _to_rank(call)]):
             with self.times.timed("ranking"):
                 rank(ranked)

@@ -51,6 +51,12 @@ class Settings(BaseSettings):
         description="requests in work per worker before 503; events are shed at twice as many",
     )
     max_batch: int = Field(default=16, ge=1, le=256, description="requests the compute thread takes at once")
+    candidates: int = Field(
+        default=200,
+        ge=10,
+        le=2_000,
+        description="items ranked for a request, or 50 more than it asks for where that is more; training has 200",
+    )
     redis_read_timeout_ms: int = Field(default=30, ge=1, le=10_000, description="for the one read of a request, ms")
     redis_write_timeout_ms: int = Field(
         default=3_000, ge=1, le=60_000, description="for events, which may wait for the disk, ms"

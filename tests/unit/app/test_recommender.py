@@ -87,6 +87,18 @@ def test_seen_items_come_back_only_when_asked_for(engine: Engine) -> None:
     assert fresh["warnings"] == ["the list has 117 of 120 items: the bundle has no more after include_seen being false"]
 
 
+@pytest.mark.parametrize(("candidates", "k", "expected"), [(200, 5, 119), (60, 5, 60), (60, 20, 70), (10, 5, 55)])
+def test_as_many_candidates_as_the_setting_says_or_50_more_than_are_asked_for(
+    engine: Engine, candidates: int, k: int, expected: int
+) -> None:
+    """119: all but the one that was seen."""
+    call = Call(RecommendRequest(k=k), engine, NOW_MS, 0.0, state=bought("i1"))
+    resolve_items(call)
+    [found] = Flow(Settings(candidates=candidates)).run([call])
+    assert call.candidates is not None
+    assert (len(call.candidates), len(found["items"]), found["served_by"]) == (expected, k, "ranking")
+
+
 def test_a_filter_that_few_items_satisfy_still_fills_the_list(engine: Engine) -> None:
     rare = {"all": [{"field": "category", "eq": "wine"}, {"field": "aisle", "in": [11, 13]}]}
     expected = [n for n in range(120) if n % 4 == 3 and n % 5 in (0, 2)]

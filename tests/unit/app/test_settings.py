@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from app.auth import hash_key
 from app.settings import Settings
+from models.contract.candidates import NUM_RANKED
 
 KEY = hash_key("secret", ["serve"])
 
@@ -53,6 +54,10 @@ def test_a_worker_reads_back_exactly_what_its_supervisor_has(monkeypatch: pytest
         monkeypatch.setenv(name, value)
     assert Settings() == ours
     assert environment.get("shortlist_port") is None
+
+
+def test_as_many_candidates_are_ranked_as_training_has() -> None:
+    assert Settings().candidates == NUM_RANKED
 
 
 def test_every_setting_is_described() -> None:
