@@ -11,7 +11,7 @@ PRESET ?= quick
 install: $(STAMP)
 
 # pip, not uv or poetry: torch is pinned to one release, whose CPU build pip takes where there is one.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt setup.py models/contract/kernels/compiled.pyx
 	@command -v $(PYTHON) >/dev/null || { echo "python 3.11 is needed; set PYTHON to its path"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,demo,dev]'

@@ -6,13 +6,14 @@ from an exact search in training; the other sources are here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract.features import DAY_MS, HALF_LIVES_DAYS, RECENT_ITEMS, ItemTables, recent_distinct
+from models.contract.features import RECENT_ITEMS, ItemTables, recent_distinct
 from models.contract.history import History
+from models.contract.kernels.chosen import kernels
 from models.contract.tables import Rows
 
 SOURCES = ("own_frequent", "user_vector", "neighbours", "popular")
@@ -46,41 +47,65 @@ class Candidates:
 
 def own_frequent(history: History, now_ms: int, limit: int) -> NDArray[np.int64]:
     """The user's own items by decayed frequency (half-life 60 days), best first; ties by item index."""
-    items, inverse = np.unique(history.items, return_inverse=True)
-    ages = np.maximum(now_ms - history.times_ms, 0) / DAY_MS
-    weights = np.bincount(inverse, weights=np.exp2(-ages / HALF_LIVES_DAYS[1]), minlength=len(items))
-    return items[np.argsort(-weights, kind="stable")[:limit]]
+    items, weights = _own(history, now_ms)
+    return kernels.best_first(items, weights, np.ones(len(items), np.bool_), limit)
 
 
 def neighbours_of_recent(history: History, tables: ItemTables, limit: int) -> NDArray[np.int64]:
     """Items most similar to the user's newest distinct items, by summed similarity, best first; ties by item index."""
+    items, weights = _near(history, tables)
+    return kernels.best_first(items, weights, np.ones(len(items), np.bool_), limit)
+
+
+def _own(history: History, now_ms: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    items, _, inverse = history.distinct
+    _, decayed = history.recency(now_ms)
+    return items, kernels.own_sums(inverse, decayed[1], len(items))
+
+
+def _near(history: History, tables: ItemTables) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     recent, _ = recent_distinct(history, RECENT_ITEMS)
-    near = tables.neighbours[recent].ravel()
-    items, inverse = np.unique(near, return_inverse=True)
-    weights = np.bincount(inverse, weights=tables.similarity[recent].ravel(), minlength=len(items))
-    order = np.argsort(-weights, kind="stable")
-    ranked = items[order].astype(np.int64)
-    return ranked[ranked >= 0][:limit]
+    return kernels.neighbour_sums(recent, tables.neighbours, tables.similarity)
+
+
+class Allowed(Protocol):
+    """The items that may be answered: bool [N], or what tells it of some items, `allowed[items]` bool [n]."""
+
+    def __getitem__(self, items: NDArray[Any], /) -> NDArray[np.bool_]: ...
 
 
 def from_history(
     history: History,
     tables: ItemTables,
     popular: NDArray[Any],
-    allowed: NDArray[np.bool_],
+    allowed: Allowed,
     include_seen: bool,
     limit: int,
     now_ms: int,
 ) -> list[tuple[int, NDArray[np.int64]]]:
     """What the sources other than the user vector bring to `limit` candidates, each its share, in order of precedence.
 
-    popular: integers [p], best first.  allowed: bool [N], the items that may be answered.
+    popular: integers [p], best first.  allowed: asked for few items, never for all N.
     """
-    found = [(NEIGHBOURS, neighbours_of_recent(history, tables, len(tables.neighbours))), (POPULAR, popular)]
+    shares = {source: int(share * limit) for source, share in QUOTAS[include_seen].items()}
+    found: list[tuple[int, NDArray[np.int64]]] = []
     if include_seen:
-        found.insert(0, (OWN_FREQUENT, own_frequent(history, now_ms, len(history))))
-    shares = ((source, items, int(QUOTAS[include_seen][source] * limit)) for source, items in found)
-    return [(source, items[allowed[items]][:share].astype(np.int64)) for source, items, share in shares]
+        items, weights = _own(history, now_ms)
+        found.append((OWN_FREQUENT, kernels.best_first(items, weights, allowed[items], shares[OWN_FREQUENT])))
+    items, weights = _near(history, tables)
+    found.append((NEIGHBOURS, kernels.best_first(items, weights, allowed[items], shares[NEIGHBOURS])))
+    found.append((POPULAR, _first_allowed(popular, allowed, shares[POPULAR])))
+    return found
+
+
+def _first_allowed(items: NDArray[Any], allowed: Allowed, limit: int) -> NDArray[np.int64]:
+    """The first `limit` of the items that are allowed. Of the whole catalogue the head nearly always suffices."""
+    look = 4 * limit
+    head: NDArray[Any] = items[:look]
+    while len(kept := head[allowed[head]]) < limit and look < len(items):
+        look *= 4
+        head = items[:look]
+    return kept[:limit].astype(np.int64)
 
 
 def merge(
@@ -93,11 +118,7 @@ def merge(
 
     user_vector: float32 [d] or None.  item_vectors: N rows of d numbers.
     """
-    items = np.concatenate([found for _, found in sources]) if sources else np.empty(0, np.int64)
-    codes = np.concatenate([np.full(len(found), code, np.uint8) for code, found in sources] or [np.empty(0, np.uint8)])
-    _, first = np.unique(items, return_index=True)
-    first = np.sort(first)[:limit]
-    items, codes = items[first], codes[first]
+    items, codes = kernels.first_named(sources, limit)
     scores = np.zeros(len(items), np.float32) if user_vector is None else item_vectors[items] @ user_vector
     return Candidates(items, scores, codes)
 
@@ -110,30 +131,5 @@ def reasons(
     A pair counts when either stands among the other's neighbours; the rows read are the items' own and those of the
     newest REASON_ITEMS distinct history items. Of equally similar ones the newest wins. No item neighbours itself.
     """
-    best = np.full(len(items), -1, np.int64)
-    recent, _ = recent_distinct(history, len(history))
-    near = recent[:REASON_ITEMS]
-    position, newest_rank, similarity = _neighbours_among(items, recent, tables)
-    their_rank, their_position, their_similarity = _neighbours_among(near, items, tables)
-    position = np.concatenate([position, their_position])
-    newest_rank = np.concatenate([newest_rank, their_rank])
-    similarity = np.concatenate([similarity, their_similarity])
-    order = np.lexsort((newest_rank, -similarity, position))
-    order = order[(similarity[order] >= threshold) & (similarity[order] > 0)]
-    reasoned, first = np.unique(position[order], return_index=True)
-    best[reasoned] = recent[newest_rank[order[first]]]
-    return best
-
-
-def _neighbours_among(
-    items: NDArray[np.int64], wanted: NDArray[np.int64], tables: ItemTables
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
-    """Each of the items' neighbours that is wanted: position in `items`, position in `wanted`, similarity, all [p]."""
-    if not len(wanted):
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
-    near = tables.neighbours[items].ravel()  # [n * m]
-    order = np.argsort(wanted)
-    ascending = wanted[order].astype(near.dtype)  # of one type, or each search would convert all of `near`
-    slots = np.minimum(np.searchsorted(ascending, near), len(wanted) - 1)
-    cells = np.flatnonzero(ascending[slots] == near)
-    return cells // tables.neighbours.shape[1], order[slots[cells]], tables.similarity[items].ravel()[cells]
+    recent, _, _ = history.distinct
+    return kernels.reasons(items, recent, REASON_ITEMS, tables.neighbours, tables.similarity, threshold)

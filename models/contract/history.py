@@ -7,19 +7,26 @@ of day. So it is the same in training, on the data's clock, and in serving, a cl
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract.state import DAY_MS, UserState
+from models.contract.kernels.chosen import kernels
+from models.contract.state import UserState
 
-_MIX_TIME = np.uint64(0x9E3779B97F4A7C15)
-_MIX_HASH = np.uint64(0xBF58476D1CE4E5B9)
+HALF_LIVES_DAYS: Final = (14.0, 60.0)
+
+# distinct items, positions of their newest interactions, the place of each interaction's item among the distinct
+Distinct = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+# ages in days, float64 [n]; what is left of 1 after each of HALF_LIVES_DAYS, float64 [2, n]
+Recency = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what several stages need of a history is calculated once and kept with it
 class History:
-    """Known items of a user, oldest first; items of one time in seeded random order.
+    """Known items of a user, oldest first; items of one time in seeded random order. Its arrays are never written to.
 
     items: int64 [n], item indices.  times_ms: int64 [n], not decreasing.
     """
@@ -29,6 +36,18 @@ class History:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @cached_property
+    def distinct(self) -> Distinct:
+        """Distinct items, newest first."""
+        return kernels.distinct(self.items)
+
+    def recency(self, now_ms: int) -> Recency:
+        """Kept for the last moment that was asked for: the stages of a request share one."""
+        kept: tuple[int, Recency] | None = self.__dict__.get("_recency")
+        if kept is None or kept[0] != now_ms:
+            kept = self.__dict__["_recency"] = (now_ms, kernels.recency(self.times_ms, now_ms, HALF_LIVES_DAYS))
+        return kept[1]
 
     def extended(self, items: Sequence[int], now_ms: int) -> "History":
         """The history followed by `items`, oldest first, each at a time of its own, the newest at `now_ms`.
@@ -49,21 +68,12 @@ EMPTY = History(np.empty(0, np.int64), np.empty(0, np.int64))
 
 def find_items(hashes: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Item indices int64 [n] of 64-bit item hashes, -1 where unknown.  hashes: uint64 [N], sorted."""
-    if not len(hashes):
-        return np.full(len(wanted), -1, np.int64)
-    positions = np.minimum(np.searchsorted(hashes, wanted), len(hashes) - 1)
-    return np.where(hashes[positions] == wanted, positions, -1)
+    return kernels.find(hashes, wanted)
 
 
 def read_history(state: UserState, hashes: NDArray[np.uint64]) -> History:
     """The part of the state's history that this bundle knows.  hashes: uint64 [N], the bundle's sorted item hashes."""
-    indices = find_items(hashes, state.history_hashes)
-    known = indices >= 0
-    times = state.history_times_ms[known]
-    with np.errstate(over="ignore"):
-        mixed = (state.history_hashes[known] ^ ((times % DAY_MS).astype(np.uint64) * _MIX_TIME)) * _MIX_HASH
-    order = np.lexsort((mixed, times))
-    return History(indices[known][order], times[order])
+    return History(*kernels.read(state.history_hashes, state.history_times_ms, hashes))
 
 
 def tower_input(history: History, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -72,11 +82,4 @@ def tower_input(history: History, length: int) -> tuple[NDArray[np.int64], NDArr
     Returns history int64 [length] (item_index + 1, 0 is padding) and set_ordinal int64 [length] (1 is the newest set
     of equal times, 2 the one before it, and so on; 0 is padding).
     """
-    items, ordinals = np.zeros(length, np.int64), np.zeros(length, np.int64)
-    recent = min(length, len(history))
-    if recent:
-        items[-recent:] = history.items[-recent:] + 1
-        times = history.times_ms[-recent:]
-        newer_sets = np.cumsum(np.diff(times[::-1], prepend=times[-1]) != 0)
-        ordinals[-recent:] = newer_sets[::-1] + 1
-    return items, ordinals
+    return kernels.tower_row(history.items, history.times_ms, length)
