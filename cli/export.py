@@ -9,6 +9,7 @@ from cli.compressed import Compressed, trained_in
 from cli.options import DATA_DIR, DataDir, reported
 
 if TYPE_CHECKING:
+    from export.index import IndexWish
     from models.contract.manifest import Manifest
     from models.data.dataset import Dataset
 
@@ -27,15 +28,26 @@ def export(
         Profile, typer.Option(help="edge: the smallest bundle within 1 % of NDCG@10, for small servers and devices.")
     ] = "default",
     compressed: Compressed = None,
+    index: Annotated[
+        str | None, typer.Option(help="A kind of index in place of the automatic choice: a FAISS factory string.")
+    ] = None,
+    index_parameter: Annotated[
+        list[str] | None,
+        typer.Option(help="Of that kind, as nprobe=64; may be repeated. What is left open is tuned.", metavar="NAME=N"),
+    ] = None,
+    index_recall: Annotated[
+        float | None, typer.Option(help="Least recall@200 of the index, in place of the one for the catalogue's size.")
+    ] = None,
     activate: bool = typer.Option(True, help="Make the bundle the active one; a running service follows."),
 ) -> None:
     """Export the trained models as int8 graphs and an index; refused unless every gate holds.
 
-    Example: shortlist export --data-dir .shortlist --profile edge
+    Example: shortlist export --data-dir .shortlist --index IVF4096,SQ8 --index-parameter nprobe=64
     """
     from cli.parity import ParityError
     from cli.train import require_log
     from export.gates import GateError
+    from export.index import IndexWish
     from export.sizes import bundle_size
     from models.checkpoint import CheckpointError
     from models.contract.manifest import BundleError
@@ -53,6 +65,7 @@ def export(
             shift_to_now=shift_to_now,
             profile=profile,
             compressed=compressed,
+            index_wish=IndexWish(index, index_parameters(index_parameter or []), index_recall),
         )
         if activate:
             activate_bundle(path)
@@ -60,6 +73,17 @@ def export(
         typer.echo(f"{size / 1e6:8.2f} MB  {part}")
     typer.echo(f"{path}{' is active' if activate else ''}")
     typer.echo("Next: shortlist load, then shortlist serve")
+
+
+def index_parameters(given: list[str]) -> dict[str, int]:
+    """Of "nprobe=64". Raises ValueError."""
+    parameters = {}
+    for one in given:
+        name, _, value = one.partition("=")
+        if not (name.isidentifier() and value.isdecimal()):
+            raise ValueError(f'--index-parameter "{one}" is no name with a whole number, such as nprobe=64')
+        parameters[name] = int(value)
+    return parameters
 
 
 def export_bundle(
@@ -71,6 +95,7 @@ def export_bundle(
     shift_to_now: bool = False,
     profile: Profile = "default",
     compressed: str | None = None,
+    index_wish: "IndexWish | None" = None,
 ) -> Path:
     """Write a bundle of the models before the test window, or of the last ones. Raises GateError, CheckpointError."""
     import time
@@ -80,6 +105,7 @@ def export_bundle(
 
     from cli.compress_report import compression_card
     from cli.evaluate import manifest_metrics
+    from export.index import AUTOMATIC
     from export.run import STEPS, build_content
     from export.write import write_bundle
     from models.train import load_trained
@@ -100,6 +126,7 @@ def export_bundle(
             compression=None if for_test else compression_card(dataset, data_dir, trained.key),
             active=None if for_test else active_manifest(bundles_dir),
             profile=profile,
+            index_wish=index_wish or AUTOMATIC,
             on_step=lambda step: progress.update(task, description=step, completed=STEPS.index(step)),
         )
         progress.update(task, description="exported", completed=len(STEPS))

@@ -4,10 +4,9 @@ Recall depends on how clustered the vectors are, so no kind is right for a size.
 the index; whoever loads it has nothing to set.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from time import process_time_ns
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import faiss
@@ -15,29 +14,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.gates import recall_limit
+from export.index_kinds import Candidate, candidates_of, default_candidates, new_index, small_candidates, values_of
+from export.index_measure import Wanted, exact_worst, one_thread, recall_of, search_us
 from models.contract.manifest import IndexInfo
 from models.contract.tables import Rows, RowTable
 
 RECALL_AT = 200
-MIN_PQ_ITEMS = 5_000  # below, nothing beats the flat scan, and 16 centroids a code lack training points
-FLAT_LIMIT = 200_000
-IVF_FROM = 50_000
-NUM_TIMED = 100
-TIMING_ROUNDS = 3
 CLEARLY_FASTER = 0.8
+POINTS_A_LIST, ROUNDS = 64, 10  # of k-means: more took longer and found no more
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """kind: FAISS factory string.  parameters: of FAISS's ParameterSpace."""
+class IndexWish:
+    """What a user asks for.  kind: FAISS factory string, None for an automatic choice.  parameters: of that kind; what
+    they leave open is tuned.  recall: least recall@200 in place of the catalogue's."""
 
-    kind: str
-    parameters: tuple[tuple[str, int], ...] = ()
+    kind: str | None = None
+    parameters: dict[str, int] = field(default_factory=dict)
+    recall: float | None = None
+
+    def check(self, dim: int) -> None:
+        """Raises ValueError with what is wrong, before anything is trained."""
+        if self.recall is not None and not 0 < self.recall <= 1:
+            raise ValueError(f"index recall {self.recall} is no share: it lies above 0 and is at most 1")
+        if self.kind is not None:
+            candidates_of(self.kind, self.parameters, dim)
+        elif self.parameters:
+            names = ", ".join(self.parameters)
+            raise ValueError(f"index parameters ({names}) need the kind of index that they are for: name it too")
+
+
+AUTOMATIC = IndexWish()
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
+    """sure: recall of the users that the parameters were chosen by, less its standard error.  recall: of the others."""
+
     candidate: Candidate
+    sure: float
     recall: float
     search_us: float
     size: int = 0  # bytes that it adds to the bundle
@@ -58,6 +73,7 @@ class BuiltIndex:
 def build_index(
     item_vectors: Rows,
     user_vectors: NDArray[np.float32],
+    wish: IndexWish = AUTOMATIC,
     candidates: Sequence[Candidate] | None = None,
     k: int = RECALL_AT,
     *,
@@ -66,33 +82,33 @@ def build_index(
     """The fastest candidate whose recall@k meets the limit for this catalogue; where none does, the one with the
     highest recall, and the gate then fails the export.
 
-    item_vectors: N rows of d numbers, as the bundle stores them.  user_vectors: float32 [Q, d], of real users.
+    item_vectors: N rows of d numbers, as the bundle stores them.  user_vectors: float32 [Q, d], of real users: every
+    second one chooses the parameters, and the others tell the recall.
     smallest: the smallest one in place of the fastest.  An index of one kind repeats exactly; which kind is fastest
     depends on measured times, so one later in the list has to be clearly faster.
+    Raises ValueError where the wish is none that FAISS can meet.
     """
     num_items, dim = item_vectors.shape
+    wish.check(dim)
     vectors, users = (np.ascontiguousarray(array, np.float32) for array in (item_vectors[:], user_vectors))
     codes = item_vectors if isinstance(item_vectors, RowTable) and item_vectors.scales is not None else None
+    if wish.kind is not None:
+        candidates = candidates_of(wish.kind, wish.parameters, dim)
     if candidates is None:
         candidates = small_candidates(num_items) if smallest else default_candidates(num_items, dim)
+    limit = wish.recall or recall_limit(num_items)
     k = min(k, num_items)
-    worst_wanted = exact_worst(vectors, users, k)
+    trial = _Trial(vectors, Wanted(users, exact_worst(vectors, users, k), k), limit)
     tried: list[Measured] = []
     built: dict[str, Any] = {}
-    with one_thread():
-        for candidate in candidates:
-            shared = codes if candidate.kind == "SQ8" else None  # the bundle has those codes already
-            if candidate.kind not in built:
-                built[candidate.kind] = _train(candidate.kind, vectors) if shared is None else index_of_codes(shared)
-            index = built[candidate.kind]
-            _set(index, candidate)
-            recall = _recall(index, vectors, users, worst_wanted, k)
-            size = len(faiss.serialize_index(index)) if shared is None else 0
-            tried.append(Measured(candidate, recall, _search_us(index, users, k), size))
-        limit = recall_limit(num_items)
-        best = _pick(_smallest(tried, limit) if smallest else tried, limit)
-        chosen = built[best.candidate.kind]
-        _set(chosen, best.candidate)
+    for candidate in candidates:
+        shared = codes if candidate.kind == "SQ8" else None  # the bundle has those codes already
+        if candidate.kind not in built:
+            built[candidate.kind] = _train(candidate.kind, vectors) if shared is None else index_of_codes(shared)
+        tried.append(trial.measure(built[candidate.kind], candidate, stored=shared is None))
+    best = _pick(_smallest(tried, limit) if smallest else tried, limit)
+    chosen = built[best.candidate.kind]
+    _set(chosen, best.candidate)
     from_vectors = codes is not None and best.candidate.kind == "SQ8"
     info = IndexInfo(
         kind=best.candidate.kind,
@@ -103,58 +119,53 @@ def build_index(
     return BuiltIndex(None if from_vectors else faiss.serialize_index(chosen).tobytes(), info, tried)
 
 
-def default_candidates(num_items: int, dim: int) -> list[Candidate]:
-    """What is worth measuring for a catalogue of this size."""
-    found = []
-    if num_items < FLAT_LIMIT:
-        found += [Candidate("Flat"), Candidate("SQfp16")]
-        if num_items >= MIN_PQ_ITEMS:
-            # Fast-scan codes of 4 bits for every 2 dimensions, then the best ones scored exactly. The codes need a
-            # rotation, which also pads an odd d; a random one, since training OPQ takes minutes at this size.
-            codes = (dim + 1) // 2
-            kind = f"RR{2 * codes},PQ{codes}x4fs,RFlat"
-            found += [Candidate(kind, (("k_factor_rf", factor),)) for factor in (2, 4, 8)]
-    if num_items >= IVF_FROM:
-        lists = 2 ** round(np.log2(4 * num_items**0.5))  # about 4 sqrt(N), as FAISS advises
-        probes = [2**power for power in range(4, int(np.log2(lists)))]
-        found += [Candidate(f"IVF{lists},SQ8", (("nprobe", probe),)) for probe in probes]
-    return found
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    vectors: NDArray[np.float32]
+    wanted: Wanted
+    limit: float
 
+    def measure(self, index: Any, candidate: Candidate, *, stored: bool) -> Measured:
+        """With the least value of the tuned parameter that both halves of the users find enough with."""
+        with one_thread():
+            if candidate.tuned is not None:
+                values = values_of(index, candidate.tuned)
+                steps = range(len(values) - 1)  # the last one is taken where none suffices
+                step = bisect_left(steps, True, key=lambda n: self._sure(index, candidate.at(values[n])) >= self.limit)
+                while step < len(steps) and self._recall(index, candidate.at(values[step])) < self.limit:
+                    step += 1
+                candidate = candidate.at(values[step])
+            return Measured(
+                Candidate(candidate.kind, candidate.parameters),
+                sure=self._sure(index, candidate),
+                recall=self._recall(index, candidate),
+                search_us=search_us(index, self.wanted.users, self.wanted.k),
+                size=len(faiss.serialize_index(index)) if stored else 0,
+            )
 
-def small_candidates(num_items: int) -> list[Candidate]:
-    """A byte a number where that finds enough; with lists where a scan of all would take too long."""
-    if num_items < FLAT_LIMIT:
-        return [Candidate("SQ8"), Candidate("SQfp16"), Candidate("Flat")]
-    return [candidate for candidate in default_candidates(num_items, 1) if candidate.kind.startswith("IVF")]
+    def _sure(self, index: Any, candidate: Candidate) -> float:
+        _set(index, candidate)
+        found = recall_of(index, self.vectors, self.wanted.part(slice(0, None, 2)))
+        return found.mean - found.error
 
-
-def exact_worst(
-    item_vectors: NDArray[np.float32], user_vectors: NDArray[np.float32], k: int, block: int = 64
-) -> NDArray[np.float32]:
-    """The k-th largest inner product of each user, float32 [Q]: an item that reaches it belongs to the exact top k."""
-    worst = np.empty(len(user_vectors), np.float32)
-    for begin in range(0, len(user_vectors), block):
-        scores = user_vectors[begin : begin + block] @ item_vectors.T  # [q, N]
-        worst[begin : begin + block] = np.partition(scores, -k, axis=1)[:, -k]
-    return worst
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """FAISS as it runs in serving, and as training repeats exactly."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+    def _recall(self, index: Any, candidate: Candidate) -> float:
+        _set(index, candidate)
+        others = slice(1, None, 2) if len(self.wanted.users) > 1 else slice(None)
+        return recall_of(index, self.vectors, self.wanted.part(others)).mean
 
 
 def _train(kind: str, vectors: NDArray[np.float32]) -> Any:
     """A trained and filled index. FAISS seeds its k-means and its rotations with constants."""
-    index = faiss.index_factory(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
-    index.train(vectors)
-    index.add(vectors)
+    index = new_index(kind, vectors.shape[1])
+    lists = faiss.try_extract_index_ivf(index)
+    if lists is not None:
+        lists.cp.max_points_per_centroid, lists.cp.niter = POINTS_A_LIST, ROUNDS
+    try:
+        index.train(vectors)
+        index.add(vectors)
+    except RuntimeError as error:
+        reason = str(error).rsplit(": ", 1)[-1]
+        raise ValueError(f'index kind "{kind}" cannot be made of {len(vectors)} items: {reason}') from error
     return index
 
 
@@ -170,7 +181,7 @@ def index_of_codes(codes: RowTable) -> Any:
 
 def _smallest(tried: Sequence[Measured], limit: float) -> list[Measured]:
     """Those that meet the limit and are about as small as the smallest of them; all where none does."""
-    good = [measured for measured in tried if measured.recall >= limit]
+    good = _good(tried, limit)
     least = min((measured.size for measured in good), default=0)
     return [measured for measured in good if measured.size <= 1.1 * least] or list(tried)
 
@@ -180,36 +191,12 @@ def _set(index: Any, candidate: Candidate) -> None:
         faiss.ParameterSpace().set_index_parameter(index, name, value)
 
 
-def _recall(
-    index: Any,
-    vectors: NDArray[np.float32],
-    users: NDArray[np.float32],
-    worst_wanted: NDArray[np.float32],
-    k: int,
-) -> float:
-    """Share of the exact top k that is found. Counted by score, since of equal items any will do."""
-    _, found = index.search(users, k)
-    hits = 0
-    for user, items, wanted in zip(users, found, worst_wanted, strict=True):
-        known = items[items >= 0]
-        hits += int(np.count_nonzero(vectors[known] @ user >= wanted - 1e-5 * max(1.0, abs(wanted))))
-    return hits / (len(users) * k)
-
-
-def _search_us(index: Any, users: NDArray[np.float32], k: int) -> float:
-    """CPU time of one search for one user, microseconds: the median over rounds."""
-    timed = users[:NUM_TIMED]
-    rounds = []
-    for _ in range(TIMING_ROUNDS):
-        begin = process_time_ns()
-        for position in range(len(timed)):
-            index.search(timed[position : position + 1], k)
-        rounds.append((process_time_ns() - begin) / 1000 / len(timed))
-    return float(np.median(rounds))
+def _good(tried: Sequence[Measured], limit: float) -> list[Measured]:
+    return [measured for measured in tried if measured.sure >= limit and measured.recall >= limit]
 
 
 def _pick(tried: Sequence[Measured], limit: float) -> Measured:
-    good = [measured for measured in tried if measured.recall >= limit]
+    good = _good(tried, limit)
     if not good:
         return max(tried, key=lambda measured: measured.recall)
     best = good[0]

@@ -10,7 +10,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from export.graphs import Feed, open_session, run
-from export.index import index_of_codes, one_thread
+from export.index import index_of_codes
+from export.index_measure import one_thread
 from models.contract.bundle import Bundle
 from models.contract.candidates import Candidates
 from models.contract.features import ItemTables

@@ -6,7 +6,7 @@ from dataclasses import replace
 from export.card import CompressionCard
 from export.gates import check, not_worse_gate, recall_gate
 from export.graphs import describe
-from export.index import build_index
+from export.index import AUTOMATIC, IndexWish, build_index
 from export.profile import PROFILES
 from export.quality import requests
 from export.served import Served, in_all_gates, ship_neighbours, with_tower
@@ -36,17 +36,19 @@ def build_content(
     compression: CompressionCard | None = None,
     active: Manifest | None = None,
     profile: Profile = "default",
+    index_wish: IndexWish = AUTOMATIC,
     on_step: OnStep = lambda step: None,
 ) -> BundleContent:
-    """Everything that goes into the bundle. Raises GateError when a gate fails.
+    """Everything that goes into the bundle. Raises GateError when a gate fails, ValueError for an impossible wish.
 
     profile: what the bundle is made for, see export/profile.py.  metrics: figures of the evaluation, for the manifest
     and the card.  active: the bundle in service, which must not be better on the same test window by more than
-    NOT_WORSE_MARGIN.
+    NOT_WORSE_MARGIN.  index_wish: a user's own kind of index and limit for its recall.
     """
     wanted = PROFILES[profile]
     on_step("tables")
     retrieval = snapshot(dataset, trained.retrieval, trained.until_ms)
+    index_wish.check(retrieval.item_vectors.shape[1])
     asked = requests(dataset, retrieval)
     vectors = ship_vectors(asked, wanted)
     on_step("user tower")
@@ -60,7 +62,7 @@ def build_content(
     neighbours = ship_neighbours(dataset, asked, served, wanted)
     form, tables = neighbours.form
     on_step("index")
-    index = build_index(vectors.form, asked.vectors, smallest=wanted.smallest_index)
+    index = build_index(vectors.form, asked.vectors, index_wish, smallest=wanted.smallest_index)
     on_step("gates")
     plain = Served(retrieval, ranker.plain if ranker else None, info)
     gates = [
@@ -68,7 +70,7 @@ def build_content(
         *tower.gates,
         *(ranker.gates if ranker else []),
         *neighbours.gates,
-        recall_gate(index.info.recall, dataset.num_items),
+        recall_gate(index.info.recall, dataset.num_items, index_wish.recall),
         *in_all_gates(dataset, asked, plain, served.with_tables(tables), wanted),
         *_not_worse(metrics or {}, active),
     ]

@@ -42,6 +42,12 @@ def test_the_recall_limit_between_the_two_stated_sizes_is_linear_in_the_logarith
     assert gates.recall_limit(num_items) == pytest.approx(limit, abs=1e-6)
 
 
+def test_a_limit_given_at_export_replaces_that_of_the_catalogue_and_the_gate_says_so() -> None:
+    given = gates.recall_gate(0.9, 1_000, 0.9)
+    assert (given.name, given.limit, given.passed) == ("index recall@200 (limit given at export)", 0.9, True)
+    assert not gates.recall_gate(0.8999, 1_000, 0.9).passed
+
+
 def test_failing_gates_are_named_and_all_are_shown() -> None:
     both = [gates.parity_gate("ranking/head.onnx", 2e-4), gates.recall_gate(0.999, 100)]
     gates.check(both[1:])
