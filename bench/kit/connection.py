@@ -13,14 +13,15 @@ from bench.kit.result import LoadFailed
 
 _CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_COMPLETE, _LEFT_OUT = b'"degraded":[]', b'"degraded":['
+# What Shortlist says of a list that it did not make in full, or without the ranker; a yardstick says nothing of the kind.
+_SAYS, _COMPLETE, _RANKED = b'"degraded":[', b'"degraded":[]', b'"served_by":"ranking"'
 OK = 200
 BROKEN = 0  # the status of a request that was not answered
 
 
 class Outcome(NamedTuple):
     """status: BROKEN where the connection ended before the answer.  degraded: whether the answer says that something
-    was left out."""
+    was left out, or that the ranker did not make it."""
 
     status: int
     degraded: bool
@@ -73,7 +74,9 @@ class Connection(asyncio.Protocol):
         status = int(received[9:12])
         if status != OK and _CLOSE.search(received):
             self.open = False
-        self._on_answer(self, Outcome(status, _COMPLETE not in received and _LEFT_OUT in received))
+        self._on_answer(
+            self, Outcome(status, _SAYS in received and not (_COMPLETE in received and _RANKED in received))
+        )
 
     def connection_lost(self, error: Exception | None) -> None:
         self.open, self._received, self._needed = False, b"", 0

@@ -19,7 +19,8 @@ class Load:
     """One run, warm-up excluded.
 
     requests: answered with status 200.  errors: another status, a broken connection, no answer in time.
-    degraded: of `requests`, those whose answer says that something was left out; they are not worth the same.
+    degraded: of `requests`, those whose answer says that something was left out, or that the ranker did not make the
+    list (as for users that were never loaded); they are not worth the same.
     dropped: open loop only, requests that fell due when the queue was full and were never sent.
     seconds: length of the window.  rps: answers with status 200 a second inside the window; in the open loop, where
     `requests` are those that fell due in it, some of these are answered later.  offered_rps: open loop only, requests

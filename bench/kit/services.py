@@ -1,133 +1,104 @@
-"""What stands on the machine during a run: one Redis for all, and services on folders that share a bundle."""
+"""The service and its yardsticks as running processes, each ready to be loaded, each gone when its block ends."""
 
 import os
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.feature_store.embedded import find_server
-from bench.kit.plan import LoadPlan
-from bench.kit.processes import CannotRun, Running, answers, clean_environment, free_port, running
-from models.contract.versions import bundle_path, read_active, write_active
+from app.feature_store.embedded import EmbeddedRedis
+from app.settings import PREFIX
+from app.workers import live_workers
+from bench.kit.naive_files import FOLDER, read_info
+from bench.kit.naive_graphs import naive_folder
+from bench.kit.processes import Running, answers, clean_environment, free_port, running
+from bench.naive import seed
+from models.contract.bundle import verify_bundle
+from models.contract.versions import bundle_path
+from models.data.dataset import load_dataset
 
-LOAD_TIMEOUT_S = 600.0
-START_TIMEOUT_S = 120.0
-WARM_UP_S = 0.5
+Cores = Sequence[int] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """A service under measurement.  name: in figures, as `60k`.  bodies: file with a request a line."""
+class Service:
+    """A service that answers POST /recommend on a port of loopback."""
 
-    name: str
     port: int
-    bodies: Path
     running: Running
-
-    def plan(self, connections: int, seconds: float) -> LoadPlan:
-        pids = tuple(self.running.pids)
-        return LoadPlan(self.port, self.bodies, connections, seconds, warmup_s=WARM_UP_S, watch=pids)
-
-
-@contextmanager
-def redis_server(folder: Path, cores: Sequence[int]) -> Iterator[str]:
-    """A Redis that keeps nothing, on a unix socket; yields its URL. It runs beside the load client: what it spends is
-    no part of the service's time."""
-    socket = folder / "redis.sock"
-    command = [find_server(), "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
-    with running([*command, "--dir", str(folder)], log=folder / "redis.log", cores=cores, ready=socket.exists):
-        yield f"unix://{socket}"
-
-
-def load_users(data_dir: Path, redis_url: str, prefix: str, log: Path) -> None:
-    """`shortlist load`. Raises CannotRun."""
-    command = [sys.executable, "-m", "cli.main", "load", "--data-dir", str(data_dir), "--redis-url", redis_url]
-    with log.open("wb") as out:
-        found = subprocess.run(
-            [*command, "--redis-prefix", prefix],
-            stdout=out, stderr=subprocess.STDOUT, env=clean_environment(), timeout=LOAD_TIMEOUT_S, check=False,
-        )  # fmt: skip
-    if found.returncode:
-        raise CannotRun(f"`shortlist load` of {data_dir}: {log.read_text(errors='replace').strip()[-500:]}")
 
 
 @contextmanager
 def shortlist(
-    name: str,
     data_dir: Path,
-    bodies: Path,
-    folder: Path,
-    cores: Sequence[int],
+    log: Path,
     *,
+    cores: Cores = None,
     workers: int = 1,
-    **settings: object,
-) -> Iterator[Side]:
-    """`shortlist serve` on the active bundle of data_dir.
+    settings: Mapping[str, object] | None = None,
+    start_timeout_s: float = 120.0,
+) -> Iterator[Service]:
+    """`shortlist serve` on this data folder, with its embedded Redis unless `settings` names another.
 
-    folder: of this service; its data folder has the same bundle, since two services cannot share one.  settings: more
-    SHORTLIST_* variables. Without a deadline: answers that left something out would count as quick ones.
+    settings: of app.settings.Settings by name, as {"max_batch": 1, "deadline_ms": "null"}. Raises CannotRun.
     """
-    own = folder / name
-    link_bundle(data_dir, own)
     port = free_port()
-    given = {
-        "data_dir": own,
-        "port": port,
-        "workers": workers,
-        "deadline_ms": "null",
-        "max_concurrency": 1024,
-        **settings,
-    }
-    environment = clean_environment(**{f"SHORTLIST_{key.upper()}": value for key, value in given.items()})
+    given = {"data_dir": data_dir.absolute(), "port": port, "workers": workers, "drain_s": 0, **(settings or {})}
+    environment = clean_environment(**{f"{PREFIX}{name.upper()}": value for name, value in given.items()})
+
+    def ready() -> bool:
+        return answers(f"http://127.0.0.1:{port}/readyz") and len(live_workers(data_dir / "run")) == workers
+
     command = [sys.executable, "-m", "cli.main", "serve"]
     with running(
-        command, log=folder / f"{name}.log", cores=cores, env=environment, start_timeout_s=START_TIMEOUT_S,
-        ready=lambda: answers(f"http://127.0.0.1:{port}/readyz") and all_ready(folder / f"{name}.log"),
-    ) as process:  # fmt: skip
-        yield Side(name, port, bodies, process)
-
-
-def all_ready(log: Path) -> bool:
-    """Whether every worker serves, which the command says once."""
-    return "serves on" in log.read_text(errors="replace")
-
-
-def link_bundle(data_dir: Path, own: Path) -> None:
-    """A data folder with the very files of the other's active bundle."""
-    version = read_active(data_dir / "bundles")
-    if version is None:
-        raise CannotRun(f"{data_dir}: no bundle is active there; export one")
-    bundles = own / "bundles"
-    if not (bundles / version).exists():
-        shutil.copytree(bundle_path(data_dir / "bundles", version), bundles / version, copy_function=os.link)
-    write_active(bundles, version)
+        command, log=log, ready=ready, cores=cores, env=environment, start_timeout_s=start_timeout_s
+    ) as process:
+        yield Service(port, process)
 
 
 @contextmanager
-def module(name: str, command: Sequence[str], bodies: Path, folder: Path, cores: Sequence[int]) -> Iterator[Side]:
-    """Another service: `python -m command... --port N`, which answers GET /readyz."""
+def noop(log: Path, *, cores: Cores = None) -> Iterator[Service]:
+    """Raises CannotRun."""
+    with _yardstick(["bench.noop"], log, cores) as service:
+        yield service
+
+
+@contextmanager
+def naive(data_dir: Path, log: Path, *, cores: Cores = None) -> Iterator[Service]:
+    """Makes its graphs and seeds its own Redis first, unless that was done for this bundle; takes seconds to minutes.
+
+    Raises CannotRun, ValueError for models without a ranker, CheckpointError, BundleError, EmbeddedRedisError.
+    """
+    naive_folder(data_dir)
+    manifest = verify_bundle(bundle_path(data_dir / "bundles", read_info(data_dir / FOLDER).bundle))
+    with EmbeddedRedis(data_dir / FOLDER / "redis") as redis:
+        seed(load_dataset(data_dir / "prepared"), redis.url, manifest.clock_shift_ms, time.time_ns() // 1_000_000)
+        if cores is not None:
+            os.sched_setaffinity(redis.pid, cores)  # beside its service, as Shortlist's own is
+        command = ["bench.naive", "--data-dir", str(data_dir.absolute()), "--redis-url", redis.url]
+        with _yardstick(command, log, cores, others=[redis.pid]) as service:
+            yield service
+
+
+@contextmanager
+def implicit(data_dir: Path, log: Path, *, cores: Cores = None) -> Iterator[Service]:
+    """Fits its model first, unless that was done for this data. Raises CannotRun."""
+    with _yardstick(["bench.implicit_service", "--data-dir", str(data_dir.absolute())], log, cores) as service:
+        yield service
+
+
+@contextmanager
+def _yardstick(command: Sequence[str], log: Path, cores: Cores, others: Sequence[int] = ()) -> Iterator[Service]:
     port = free_port()
     with running(
         [sys.executable, "-m", *command, "--port", str(port)],
-        log=folder / f"{name}.log", cores=cores, env=clean_environment(), start_timeout_s=START_TIMEOUT_S,
+        log=log,
         ready=lambda: answers(f"http://127.0.0.1:{port}/readyz"),
-    ) as process:  # fmt: skip
-        yield Side(name, port, bodies, process)
-
-
-def worker_memory(process: Running) -> list[int]:
-    """Private bytes of each worker, in the order of their pids."""
-    workers = [one for one in process.memory() if "app.worker" in one.command]
-    return [one.private for one in sorted(workers, key=lambda one: one.pid)]
-
-
-def cores_of_machine() -> tuple[list[int], list[int]]:
-    """The service's core, and those of the load client, Redis and all else. Raises CannotRun on a machine with one."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        raise CannotRun("the load client and the service need a core each; this machine lets us use one")
-    return cores[:1], cores[1:]
+        cores=cores,
+        env=clean_environment(),
+        others=others,
+        start_timeout_s=300.0,
+    ) as process:
+        yield Service(port, process)

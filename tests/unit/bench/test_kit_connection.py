@@ -9,8 +9,15 @@ import pytest
 from bench.kit.connection import Connection, Outcome, read_requests
 from bench.kit.result import LoadFailed
 
-WHOLE = b'HTTP/1.1 200 OK\r\nserver: x\r\nContent-Length: 16\r\n\r\n{"degraded":[] }'
-LEFT_OUT = b'HTTP/1.1 200 OK\r\ncontent-length: 24\r\n\r\n{"degraded":["ranking"]}'
+
+def answer(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nserver: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+WHOLE = answer(b'{"items":[],"served_by":"ranking","degraded":[]}')
+LEFT_OUT = answer(b'{"items":[],"served_by":"ranking","degraded":["feature_store"]}')
+NOT_RANKED = answer(b'{"items":[],"served_by":"popular","degraded":[]}')
+YARDSTICK = answer(b'{"items":[]}')
 BUSY = b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -39,12 +46,12 @@ def connected() -> tuple[Connection, Sink, list[Outcome]]:
 @pytest.mark.parametrize("size", [1, 7, 20, 1_000])
 def test_an_answer_may_come_in_pieces(size: int) -> None:
     connection, sink, outcomes = connected()
-    for answer in (WHOLE, LEFT_OUT, WHOLE):
+    for text in (WHOLE, LEFT_OUT, NOT_RANKED, YARDSTICK):
         connection.send(b"request", 5)
-        for start in range(0, len(answer), size):
-            connection.data_received(answer[start : start + size])
-    assert outcomes == [Outcome(200, False), Outcome(200, True), Outcome(200, False)]
-    assert (connection.open, connection.started_ns, sink.written) == (True, 5, [b"request"] * 3)
+        for start in range(0, len(text), size):
+            connection.data_received(text[start : start + size])
+    assert outcomes == [Outcome(200, False), Outcome(200, True), Outcome(200, True), Outcome(200, False)]
+    assert (connection.open, connection.started_ns, sink.written) == (True, 5, [b"request"] * 4)
 
 
 def test_after_an_error_that_closes_the_connection_nothing_more_may_be_sent() -> None:
