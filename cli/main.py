@@ -5,6 +5,7 @@ import sys
 
 import typer
 
+from cli.bench import bench
 from cli.compress import compress
 from cli.compress_report import compress_report
 from cli.demo import demo
@@ -43,6 +44,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(events, name="events")
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:

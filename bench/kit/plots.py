@@ -15,10 +15,11 @@ OURS, OTHERS, QUIET = "#1f5fa8", "#b4552d", "#8a8f98"
 DPI = 120
 
 
-def draw(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Pictures of what was measured, as PNG; returns their paths."""
-    pictures = {"latency.png": _latency, "throughput.png": _throughput, "stages.png": _stages}
-    return [path for name, paint in pictures.items() if (path := _drawn(paint, figures, folder / name)) is not None]
+def draw(figures: Mapping[str, Figure], folder: Path, stem: str) -> list[Path]:
+    """Pictures of what was measured, as PNG; returns their paths.  stem: how their names begin."""
+    pictures = {"latency": _latency, "throughput": _throughput, "stages": _stages}
+    paths = ((paint, folder / f"{stem}-{name}.png") for name, paint in pictures.items())
+    return [found for paint, path in paths if (found := _drawn(paint, figures, path)) is not None]
 
 
 def _drawn(
@@ -87,7 +88,9 @@ def _stages(figures: Mapping[str, Figure]) -> Picture | None:
         kind, _, what = name.partition("/")
         column, _, stage = what.partition("/")
         if kind == STAGES:
-            columns.setdefault(column, {})[stage] = figure.value
+            loop = figures.get(f"loop_us/{column.partition(',')[0]}")
+            first = {} if loop is None else {"event loop at c=16": loop.value}
+            columns.setdefault(column, first)[stage] = figure.value
     if not columns:
         return None
     stages = list(dict.fromkeys(stage for found in columns.values() for stage in found))
@@ -99,7 +102,11 @@ def _stages(figures: Mapping[str, Figure]) -> Picture | None:
         axes.barh(list(columns), widths, left=list(left.values()), color=color, label=stage, height=0.6)
         left = {name: left[name] + width for name, width in zip(columns, widths, strict=True)}
     axes.set(xlabel="CPU microseconds of one request")
-    axes.set_title("CPU time by stage", loc="left", fontsize=10)
+    axes.set_title(
+        "CPU time by stage: HTTP, JSON and Redis on the event loop, the rest in the compute thread",
+        loc="left",
+        fontsize=10,
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.35))
     return picture

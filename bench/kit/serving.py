@@ -1,0 +1,124 @@
+"""Load on services that stand side by side, a round of each after the other, so that a ratio is of one round."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from bench.kit import k6
+from bench.kit.figures import Measured
+from bench.kit.load import measure
+from bench.kit.result import Load
+from bench.kit.session import MAIN, Session, capacity_rps
+from bench.kit.shared import worker_memory
+from bench.kit.side import Side
+from bench.kit.standing import log_of, shortlist
+
+CURVE_SHARES = (10, 30, 50, 70, 80, 90)  # % of one worker's throughput
+POISSON_SHARE = 0.7
+HISTORIES = {"10": (8, 15), "50": (45, 55), "200": (180, 220)}  # name: shortest and longest
+WAITING = 64  # connections of the open loop
+US = "us"
+
+
+def throughput_round(session: Session) -> None:
+    """Every service once: the closed loop at c=16, then the main ones with a single connection."""
+    for side in session.sides.values():
+        closed_loop(session, side)
+    for name in (MAIN, f"{MAIN}-unbatched"):
+        alone(session, session.side(name))
+
+
+def closed_loop(session: Session, side: Side, name: str | None = None) -> None:
+    """Requests a second, CPU time a request and whose it is, latency, at c=16.  name: in figures, if not the side's."""
+    name, measured = name or side.name, session.measured
+    before = side.running.cpu()
+    found = measure(side.plan(16, session.options.seconds), session.rest)
+    spent = side.running.cpu().since(before)
+    if not holds(found, name, measured):
+        return
+    measured.add(f"rps/{name}", "requests/s", found.rps)
+    measured.add(f"cpu_us/{name}", US, found.cpu_us)
+    measured.add(f"loop_us/{name}", US, found.cpu_us * spent.main_s / spent.service_s)
+    measured.add(f"redis_us/{name}", US, 1e6 * (found.redis_cpu_s or 0.0) / found.requests)
+    measured.add(f"p50_us/{name}", US, found.p50_us)
+    measured.add(f"p99_us/{name}", US, found.p99_us)
+
+
+def alone(session: Session, side: Side) -> None:
+    """A single connection: the latency of an idle service."""
+    found = measure(side.plan(1, session.options.seconds), session.rest)
+    if holds(found, side.name, session.measured):
+        session.measured.add(f"alone_p50_us/{side.name}", US, found.p50_us)
+        session.measured.add(f"alone_cpu_us/{side.name}", US, found.cpu_us)
+
+
+def histories_round(session: Session) -> None:
+    """The main service, asked for users with short, middling and long histories."""
+    for name, lengths in HISTORIES.items():
+        side = replace(session.side(MAIN), bodies=session.bodies(MAIN, lengths))
+        closed_loop(session, side, f"{MAIN}-history-{name}")
+
+
+def poisson(session: Session, number: int) -> None:
+    """Poisson arrivals at 70 % of capacity.  number: of the round, the seed of its arrivals."""
+    side = session.side(MAIN)
+    rate = POISSON_SHARE * capacity_rps(session, MAIN)
+    plan = replace(side.plan(WAITING, 2 * session.options.seconds), rate=rate, seed=number)
+    found = measure(plan, session.rest)
+    if holds(found, side.name, session.measured):
+        session.measured.add(f"poisson_p50_us/{side.name}", US, found.p50_us)
+        session.measured.add(f"poisson_p99_us/{side.name}", US, found.p99_us)
+
+
+def curve(session: Session) -> None:
+    """Latency against load, by k6 at constant arrival rates."""
+    side = session.side(MAIN)
+    for share in CURVE_SHARES:
+        rate = share / 100 * capacity_rps(session, MAIN)
+        found = k6.measure(replace(side.plan(WAITING, 2 * session.options.seconds), rate=rate), session.rest)
+        if holds(found, f"{side.name} at {share} %", session.measured):
+            for name, value in (("p50", found.p50_us), ("p90", found.p90_us), ("p99", found.p99_us)):
+                session.measured.add(f"curve_{name}_us/{side.name}-{share}", US, value)
+
+
+def workers(session: Session, counts: Sequence[int]) -> None:
+    """Throughput with one worker on its core, and with more on as many; the last ones share with the load client where
+    there is no core left for it."""
+    with ExitStack() as stack:
+        sides = [session.side(MAIN)]
+        cores = [*session.own, *session.rest]
+        for count in counts:
+            name = f"{MAIN}-{count}-workers"
+            log = log_of(session, name)
+            service = stack.enter_context(shortlist(session, MAIN, log, cores=cores[:count], workers=count))
+            sides.append(Side(name, service.port, session.bodies(MAIN), service.running))
+        for _ in range(session.options.rounds):
+            for side, name in zip(sides, [f"{MAIN}-1-worker", *(side.name for side in sides[1:])], strict=True):
+                closed_loop(session, side, name)
+
+
+def second_worker(session: Session, name: str) -> None:
+    """Private bytes of a worker that is alone, and of each of two, which share what they map; all after requests."""
+    for count in (1, 2):
+        cores = [*session.own, *session.rest][:count]
+        log = log_of(session, f"{name}-memory-{count}")
+        with shortlist(session, name, log, cores=cores, workers=count) as service:
+            side = Side(name, service.port, session.bodies(name), service.running)
+            measure(side.plan(16, session.options.seconds), session.rest)
+            found = worker_memory(side.running)
+            which = "first" if count == 1 else "second"
+            session.measured.add(f"private_bytes/{name}-{which}", "bytes", found[-1])
+
+
+def holds(found: Load, name: str, measured: Measured) -> bool:
+    """Whether the run counts; what speaks against it is said. A degraded answer has done less than it should."""
+    if not found.requests or found.errors > 0.001 * found.requests or found.degraded > 0.01 * found.requests:
+        measured.missing.append(
+            f"{name}: a round does not count, with {found.requests} answers, of which {found.degraded} left something "
+            f"out, and {found.errors} errors"
+        )
+        return False
+    if found.dropped:
+        told = f"{found.dropped} requests were never sent, at {found.offered_rps or 0.0:.0f} a second"
+        measured.missing.append(f"{name}: {told}")
+    return True
