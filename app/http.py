@@ -7,7 +7,7 @@ to its handler, and everything else goes through FastAPI's router. Both ways use
 import logging
 import random
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -50,6 +50,7 @@ class Http:
     def __init__(self, api: FastAPI, service: Service, fast: dict[tuple[str, str], Handler]) -> None:
         self.api = api
         self.service = service
+        self._keys = service.settings.api_keys
         self._fast = fast
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,19 +88,18 @@ class Http:
     async def _handle(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
         path: str = scope["path"]
         is_open = path in OPEN
-        if not is_open:
-            authorise(self.service.settings.api_keys, presented_key(scope["headers"]), scope_of(path))
+        if self._keys and not is_open:
+            authorise(self._keys, presented_key(scope["headers"]), scope_of(path))
         is_events = path == "/events"
         limit = MAX_EVENTS_BODY if is_events else MAX_BODY
         check_length(scope["headers"], limit)
-        receive = bounded(receive, limit)
         if is_open or path == "/metrics":
-            await self._route(scope, receive, exchange)
+            await self._route(scope, bounded(receive, limit), exchange)
             return
         if path in WITH_BODY:
             exchange.route = path
         # Before a place is taken: callers that never send their body would hold all of them.
-        body = await read_body(receive)
+        body = await read_body(receive, limit)
         with self.service.gate.admit(is_events):
             handler = self._fast.get((scope["method"], path))
             if handler is not None:
@@ -118,29 +118,36 @@ class Http:
 class Exchange:
     """One request and its answer: the request id, the route for the metrics, and what was sent."""
 
+    __slots__ = ("_closing", "_send", "_started", "request_id", "route", "status")
+
     def __init__(self, scope: Scope, send: Send, closing: bool) -> None:
         self.request_id = _request_id(scope["headers"])
         self.route = "unknown"
         self.status = 500
         self._send = send
+        self._closing = closing
         self._started = False
-        self._headers = [(b"x-request-id", self.request_id.encode())]
-        if closing:  # so that callers open their next connection elsewhere
-            self._headers.append((b"connection", b"close"))
 
     async def send(self, message: Message) -> None:
         """What routes send, with this exchange's headers."""
         if message["type"] == "http.response.start":
             self._started = True
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._headers]
+            message["headers"] = [*message.get("headers", ()), *self._headers()]
         await self._send(message)
 
-    async def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    async def answer(self, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """The whole answer as JSON."""
-        head = [JSON, (b"content-length", b"%d" % len(body)), *(headers or ())]
-        await self.send({"type": "http.response.start", "status": status, "headers": head})
+        self._started, self.status = True, status
+        head = [JSON, (b"content-length", b"%d" % len(body)), *headers, *self._headers()]
+        await self._send({"type": "http.response.start", "status": status, "headers": head})
         await self._send({"type": "http.response.body", "body": body})
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        own = [(b"x-request-id", self.request_id.encode())]
+        if self._closing:  # so that callers open their next connection elsewhere
+            own.append((b"connection", b"close"))
+        return own
 
     async def fail(self, error: ShortlistError) -> None:
         """The error as the answer, unless a part of another one was already sent."""

@@ -1,9 +1,8 @@
 """Bounds on what a caller may send, and on how much is in work at once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Self
 
 from app.errors import BodyTooLarge, BodyTooSlow, Overloaded
 
@@ -27,16 +26,18 @@ class Gate:
         self._limit = limit
         self.in_work = 0
 
-    @contextmanager
-    def admit(self, is_events: bool) -> Iterator[None]:
-        """Hold a place while the request is in work. Raises Overloaded at once when there is none."""
+    def admit(self, is_events: bool) -> Self:
+        """`with gate.admit(False):` holds a place for the block. Raises Overloaded at once when there is none."""
         if self.in_work >= (2 * self._limit if is_events else self._limit):
             raise Overloaded("too many requests are in work here; try again in a second")
         self.in_work += 1
-        try:
-            yield
-        finally:
-            self.in_work -= 1
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.in_work -= 1
 
 
 def check_length(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
@@ -61,11 +62,12 @@ def bounded(receive: Receive, limit: int) -> Receive:
     return receive_bounded
 
 
-async def read_body(receive: Receive) -> bytes:
-    """The whole body. Raises Disconnected when the caller goes away first, BodyTooSlow after BODY_TIMEOUT_S."""
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """The whole body, at most `limit` bytes. Raises BodyTooLarge from the first byte over, Disconnected when the caller
+    goes away first, BodyTooSlow after BODY_TIMEOUT_S."""
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await _whole(receive)
+            return await _whole(receive, limit)
     except TimeoutError:
         raise BodyTooSlow(f"the body did not come within {BODY_TIMEOUT_S:g} s") from None
 
@@ -80,13 +82,17 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-async def _whole(receive: Receive) -> bytes:
+async def _whole(receive: Receive, limit: int) -> bytes:
     parts: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
         parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise _too_large(limit)
         if not message.get("more_body", False):
             return b"".join(parts) if len(parts) > 1 else parts[0]
 

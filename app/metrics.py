@@ -31,24 +31,30 @@ class Metrics:
         )
         self._in_work = Gauge("shortlist_requests_in_work", "Requests in work.", ["worker"], registry=self.registry)
         self.in_work = self._in_work.labels(self.worker)
-        self._children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        # Looking labels up costs more than counting, so the series of every request are kept once they are there.
+        self._of_request: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._of_stage: dict[str, Histogram] = {}
+        self._of_server: dict[str, Counter] = {}
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        key = (route, str(status))
-        if key not in self._children:  # looking labels up costs more than counting
-            self._children[key] = (
-                self._requests.labels(self.worker, *key),
-                self._latency.labels(self.worker, route),
-            )
-        counter, histogram = self._children[key]
-        counter.inc()
-        histogram.observe(seconds)
+        found = self._of_request.get((route, status))
+        if found is None:
+            found = self._requests.labels(self.worker, route, str(status)), self._latency.labels(self.worker, route)
+            self._of_request[route, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
     def stage(self, stage: str, seconds: float) -> None:
-        self._stages.labels(self.worker, stage).observe(seconds)
+        found = self._of_stage.get(stage)
+        if found is None:
+            found = self._of_stage[stage] = self._stages.labels(self.worker, stage)
+        found.observe(seconds)
 
     def recommendation(self, served_by: str, degraded: Iterable[str]) -> None:
-        self._served.labels(self.worker, served_by).inc()
+        found = self._of_server.get(served_by)
+        if found is None:
+            found = self._of_server[served_by] = self._served.labels(self.worker, served_by)
+        found.inc()
         for part in degraded:
             self._degraded.labels(self.worker, part).inc()
 

@@ -50,7 +50,9 @@ class Service:
                 clock=self.clock,
                 observe=self.metrics.stage,
             )
-            background = [asyncio.create_task(self.lifecycle.watch()), asyncio.create_task(self._write_metrics())]
+            background = [asyncio.create_task(self.lifecycle.watch())]
+            if self.settings.workers > 1:  # an only worker answers /metrics with what it has
+                background.append(asyncio.create_task(self._write_metrics()))
             try:
                 yield
             finally:

@@ -30,16 +30,33 @@ class RecommendRequest(Incoming):
 
     user_id: Id | None = Field(default=None, description="whose state to read; unknown users are cold users")
     k: int = Field(default=20, ge=1, le=MAX_K, description="items wanted")
+    # Factories with the default told apart: pydantic makes a deep copy of a default that can be changed.
     history: list[Id] = Field(
-        default=[],
+        default_factory=list,
+        json_schema_extra={"default": []},
         max_length=MAX_HISTORY,
         description="item ids of this session, oldest first; they count as newer than the stored history, and as seen",
     )
-    context: dict[Name, ContextValue] = Field(default={}, max_length=32, description="context features of the bundle")
+    context: dict[Name, ContextValue] = Field(
+        default_factory=dict,
+        json_schema_extra={"default": {}},
+        max_length=32,
+        description="context features of the bundle",
+    )
     filter: Filter | None = Field(default=None, description="what every item of the list must satisfy")
-    exclude: list[Id] = Field(default=[], max_length=MAX_EXCLUDE, description="item ids that must not be on the list")
+    exclude: list[Id] = Field(
+        default_factory=list,
+        json_schema_extra={"default": []},
+        max_length=MAX_EXCLUDE,
+        description="item ids that must not be on the list",
+    )
     include_seen: bool = Field(default=False, description="whether items the user has seen may be on the list")
-    fields: list[Name] = Field(default=[], max_length=64, description="item columns to return with each item")
+    fields: list[Name] = Field(
+        default_factory=list,
+        json_schema_extra={"default": []},
+        max_length=64,
+        description="item columns to return with each item",
+    )
     deadline_ms: int | None = Field(
         default=None,
         ge=1,

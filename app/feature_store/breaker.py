@@ -1,7 +1,7 @@
 """A circuit breaker: a server that hangs costs a few timeouts, not one for each request."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 from typing import Literal
 
 from app.feature_store.errors import FeatureStoreUnavailable
@@ -29,22 +29,11 @@ class Breaker:
             return "closed"
         return "half_open" if self._probing or self._clock() >= self._retry_at else "open"
 
-    @contextmanager
-    def guard(self, *failures: type[BaseException]) -> Iterator[None]:
+    def guard(self, *failures: type[BaseException]) -> "Guard":
         """Run a call. `failures` raised in it count and become FeatureStoreUnavailable; so does an open breaker."""
-        probe = self._enter()
-        try:
-            yield
-        except failures as error:
-            self._failed()
-            raise FeatureStoreUnavailable(f"Redis does not answer ({type(error).__name__})") from error
-        else:
-            self._failures = 0
-        finally:
-            if probe:  # also when the caller was cancelled: the next call may probe
-                self._probing = False
+        return Guard(self, failures)
 
-    def _enter(self) -> bool:
+    def enter(self) -> bool:
         """Whether this call is the probe. Raises FeatureStoreUnavailable when calls are held back."""
         if self._failures < self._limit:
             return False
@@ -53,7 +42,37 @@ class Breaker:
         self._probing = True
         return True
 
-    def _failed(self) -> None:
+    def succeeded(self) -> None:
+        self._failures = 0
+
+    def probed(self) -> None:
+        """Also when the caller was cancelled: the next call may probe."""
+        self._probing = False
+
+    def failed(self) -> None:
         self._failures += 1
         if self._failures >= self._limit:
             self._retry_at = self._clock() + self._open_s
+
+
+class Guard:
+    """One call's context manager: written out, since the generators of contextlib cost each request more than it."""
+
+    __slots__ = ("_breaker", "_failures", "_probe")
+
+    def __init__(self, breaker: Breaker, failures: tuple[type[BaseException], ...]) -> None:
+        self._breaker, self._failures = breaker, failures
+
+    def __enter__(self) -> None:
+        self._probe = self._breaker.enter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._probe:
+            self._breaker.probed()
+        if error is None:
+            self._breaker.succeeded()
+        elif isinstance(error, self._failures):
+            self._breaker.failed()
+            raise FeatureStoreUnavailable(f"Redis does not answer ({type(error).__name__})") from error

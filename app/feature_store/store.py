@@ -17,6 +17,7 @@ from app.feature_store.breaker import Breaker, BreakerState
 from app.feature_store.connection import Durability, StoreSettings, open_client, read_durability
 from app.feature_store.errors import FeatureStoreUnavailable
 from app.feature_store.keys import Keys, ids_ttl_ms, partition
+from app.feature_store.pipeline import Address, Pipeline
 from app.feature_store.scripts import Call, Script, run
 from app.feature_store.user_export import describe_state, read_events
 from models.contract.events import Event, Refusal, refusal
@@ -77,6 +78,9 @@ class FeatureStore:
             url, cluster=settings.cluster, timeout_s=settings.write_timeout_s, connections=settings.write_connections
         )
         self._read_slots = asyncio.Semaphore(settings.read_connections)
+        address = None if settings.cluster else Address.parse(url)
+        self._pipeline = Pipeline(address, settings.read_timeout_s) if address is not None else None
+        self._get = self._pipeline.get if self._pipeline is not None else self._get_by_client
         self._write_slots = asyncio.Semaphore(settings.write_connections)
         self._read_breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, clock)
         self._write_breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, clock)
@@ -111,9 +115,8 @@ class FeatureStore:
     async def state(self, user_id: str) -> UserState | None:
         """The user's state in one round trip; None for a user nothing is known of."""
         with self._read_breaker.guard(*FAILURES):
-            async with asyncio.timeout(self._read_bound_s), self._read_slots:
-                raw = await self._reader.get(self._keys.state(user_id))
-        return unpack(raw) if isinstance(raw, bytes) else None
+            raw = await self._get(self._keys.state(user_id))
+        return unpack(raw) if raw is not None else None
 
     async def apply(
         self, events: Sequence[Event], schema: Schema, now_ms: int, clock_shift_ms: int = 0
@@ -177,8 +180,15 @@ class FeatureStore:
                 await self._reader.ping()
 
     async def aclose(self) -> None:
+        if self._pipeline is not None:
+            await self._pipeline.aclose()
         await self._reader.aclose()
         await self._writer.aclose()
+
+    async def _get_by_client(self, key: str) -> bytes | None:
+        async with asyncio.timeout(self._read_bound_s), self._read_slots:
+            raw = await self._reader.get(key)
+        return raw if isinstance(raw, bytes) else None
 
     async def _bounded(self, call: Callable[[], Awaitable[Any]]) -> Any:
         with self._write_breaker.guard(*FAILURES):
