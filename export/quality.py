@@ -1,7 +1,8 @@
 """Real requests of the validation window: to calibrate int8 with, and to measure what it costs."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,15 +13,15 @@ from export.gates import Lost
 from export.graphs import Feed, open_session, run
 from export.measure import mean_overlap
 from models import metrics
-from models.contract.candidates import Candidates
+from models.contract.candidates import NUM_RANKED, Candidates
 from models.contract.schema import Schema
 from models.contract.user_inputs import user_inputs
 from models.data.dataset import Dataset
 from models.offline import (
     Retrieval,
     UserMoment,
+    all_nearest,
     candidates,
-    exact_nearest,
     moments,
     ranker_input,
     tower_inputs,
@@ -81,12 +82,12 @@ def vectors_loss(asked: Requests, smaller: NDArray[np.float32]) -> Lost:
 
 
 def _tower_lists(asked: Requests, session: ort.InferenceSession) -> NDArray[np.int64]:
-    return _nearest_lists(asked.retrieval.item_vectors, [run(session, feed)[0] for feed in asked.tower_feeds()])
+    vectors = np.concatenate([run(session, feed) for feed in asked.tower_feeds()])
+    return _nearest_lists(asked.retrieval.item_vectors, vectors)
 
 
-def _nearest_lists(item_vectors: NDArray[np.float32], users: Iterable[NDArray[np.float32]]) -> NDArray[np.int64]:
-    allowed = np.ones(len(item_vectors), np.bool_)
-    return padded([exact_nearest(item_vectors, user, allowed, K) for user in users])
+def _nearest_lists(item_vectors: NDArray[np.float32], users: NDArray[np.float32]) -> NDArray[np.int64]:
+    return padded(all_nearest(item_vectors, users, K))
 
 
 class RankingParts(NamedTuple):
@@ -126,15 +127,25 @@ def ranked_requests(
     """num_cross: cross features that the ranker takes: all of them, or none.  user_names: what its user graph takes.
     history_length: positions of the history, where that is among them."""
     result = RankedRequests(asked, [], [], [], [])
+    retrieval = asked.retrieval
+    fetched = NUM_RANKED + max(len(who.state.seen_hashes) for who in asked.moments)  # enough when the seen are dropped
+    near = all_nearest(retrieval.item_vectors, asked.vectors, fetched)
     for number, (who, vector) in enumerate(zip(asked.moments, asked.vectors, strict=True)):
+        known = replace(retrieval, nearest=partial(_allowed_of, near[number]))
         for include_seen in (True, False):
-            found = candidates(asked.retrieval, who, vector, include_seen)
+            found = candidates(known, who, vector, include_seen)
             features, cross = ranker_input(dataset, asked.retrieval, who, found)
             result.found.append(found)
             result.owners.append(number)
             result.users.append(user_inputs(user_names, history_length, [who.history], [features]))
             result.cross.append(cross[:, :num_cross])
     return result
+
+
+def _allowed_of(
+    near: NDArray[np.int64], vector: NDArray[np.float32], allowed: NDArray[np.bool_], limit: int
+) -> NDArray[np.int64]:
+    return near[allowed[near]][:limit]
 
 
 def ranking_loss(ranked: RankedRequests, before: RankingParts, after: RankingParts) -> Lost:

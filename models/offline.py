@@ -26,6 +26,8 @@ UserTower = Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float32]]
 Nearest = Callable[[NDArray[np.float32], NDArray[np.bool_], int], NDArray[np.int64]]
 
 TOWER_BATCH = 64
+_BLOCK_CELLS = 2**26  # scores of `all_nearest` held at once, 256 MB
+_CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,35 @@ def exact_nearest(
     item_vectors: NDArray[np.float32], user_vector: NDArray[np.float32], allowed: NDArray[np.bool_], limit: int
 ) -> NDArray[np.int64]:
     """The allowed items with the highest product with the user vector, best first; ties by item index."""
-    scores = np.where(allowed, item_vectors @ user_vector, -np.inf)
-    limit = min(limit, int(allowed.sum()))
-    if limit < len(scores):
-        best = np.sort(np.argpartition(-scores, limit)[:limit]) if limit else np.empty(0, np.int64)
-    else:
-        best = np.arange(len(scores))
-    return best[np.argsort(-scores[best], kind="stable")]
+    scores = np.where(allowed, item_vectors @ user_vector, np.float32(-np.inf))
+    return _best(scores, min(limit, int(allowed.sum())))
+
+
+def all_nearest(
+    item_vectors: NDArray[np.float32], user_vectors: NDArray[np.float32], limit: int
+) -> list[NDArray[np.int64]]:
+    """`exact_nearest` of each user among all items: many users at once read a large catalogue from memory once.
+
+    user_vectors: float32 [Q, d].
+    """
+    block, limit = max(1, _BLOCK_CELLS // max(len(item_vectors), 1)), min(limit, len(item_vectors))
+    starts = range(0, len(user_vectors), block)
+    blocks = (user_vectors[start : start + block] @ item_vectors.T for start in starts)  # [b, N]
+    return [_best(scores, limit) for of_block in blocks for scores in of_block]
+
+
+def _best(scores: NDArray[np.float32], limit: int) -> NDArray[np.int64]:
+    """Positions of the `limit` highest scores, best first; ties by position."""
+    if not limit:
+        return np.empty(0, np.int64)
+    chunks = len(scores) // _CHUNK
+    if chunks <= limit:
+        reached = np.partition(scores, -limit)[-limit]
+    else:  # that many chunks hold a score that reaches it, so the best reach it too: few items are left to be sorted
+        largest = scores[: chunks * _CHUNK].reshape(chunks, _CHUNK).max(axis=1)
+        reached = np.partition(largest, -limit)[-limit]
+    found = np.flatnonzero(scores >= reached)
+    return found[np.argsort(-scores[found], kind="stable")][:limit]
 
 
 def ranker_input(
