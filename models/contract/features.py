@@ -86,13 +86,9 @@ def user_numbers(schema: Schema, state: UserState | None, history: History, now_
     total, last_28d = _activity(state, history, now_ms)
     count, distinct = len(history), len(history.distinct[0])
     days_since = (now_ms - int(history.times_ms[-1])) / DAY_MS if count else 365.0
-    derived = [
-        np.log1p(total) / 6.0,
-        np.log1p(last_28d) / 4.0,
-        np.log1p(distinct) / 6.0,
-        1.0 - distinct / count if count else 0.0,
-        np.log1p(max(days_since, 0.0)) / 3.0,
-    ]
+    repeated = 1.0 - distinct / count if count else 0.0
+    all_time, month, different, since = np.log1p([total, last_28d, distinct, max(days_since, 0.0)]).tolist()
+    derived = [all_time / 6.0, month / 4.0, different / 6.0, repeated, since / 3.0]
     static = {k: float(v) for k, v in _fresh(schema, state, now_ms).items() if isinstance(v, int | float)}
     return np.concatenate([np.array(derived, np.float32), encode_numeric(schema.numeric("user"), static)])
 

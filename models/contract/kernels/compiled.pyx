@@ -149,7 +149,7 @@ cdef inline double read_float(const Table* table, Py_ssize_t row, Py_ssize_t col
 cdef inline double of_half(uint16_t half) noexcept nogil:
     """IEEE 754 binary16 as a double, exactly."""
     cdef uint64_t sign = <uint64_t>(half >> 15) << 63, exponent = (half >> 10) & 31, mantissa = half & 1023, bits
-    cdef double value
+    cdef double value = 0.0
     if exponent == 0:  # zero and subnormal numbers
         value = <double>mantissa / 16777216.0
         return -value if sign else value
@@ -193,8 +193,8 @@ cdef inline void empty_map(Map* map) noexcept nogil:
 cdef inline Slot* slot_of(const Map* map, int64_t key) noexcept nogil:
     """The key's slot, or the free one that it would take."""
     cdef uint64_t at = (<uint64_t>key * MIX_TIME) >> map.shift  # Fibonacci hashing (Knuth, vol. 3, 6.4)
-    # While the slot is taken and by another key, as one number: that the first slot settles it can be predicted, whether
-    # the key is there cannot. A free slot's place has every bit set.
+    # While the slot is taken and by another key, as one number: that the first slot settles it can be predicted,
+    # whether the key is there cannot. A free slot's place has every bit set.
     while (map.slots[at].key ^ key) & ~(map.slots[at].place >> 63):
         at = (at + 1) & map.mask
     return &map.slots[at]
@@ -236,7 +236,7 @@ cdef inline bint before(const Row* one, const Row* other) noexcept nogil:
 
 cdef inline uint64_t descending(double value) noexcept nogil:
     """Ascending for a descending value: NaN last, the two zeros alike."""
-    cdef uint64_t bits
+    cdef uint64_t bits = 0
     if value != value:
         return <uint64_t>-1
     value += 0.0  # of the two zeros, the positive one
@@ -277,13 +277,13 @@ cdef void sort(Row* rows, Row* spare, Py_ssize_t size) noexcept nogil:
 
 
 cdef void sift(Row* heap, Py_ssize_t root, Py_ssize_t size) noexcept nogil:
-    """Let the root of a heap, whose first row is the best, sink to its place."""
+    """Let the root of a heap, whose first row is the last in order, sink to its place."""
     cdef Row row = heap[root]
     cdef Py_ssize_t child = 2 * root + 1
     while child < size:
-        if child + 1 < size and before(&heap[child + 1], &heap[child]):
+        if child + 1 < size and before(&heap[child], &heap[child + 1]):
             child += 1
-        if not before(&heap[child], &row):
+        if not before(&row, &heap[child]):
             break
         heap[root], root = heap[child], child
         child = 2 * root + 1
@@ -292,48 +292,64 @@ cdef void sift(Row* heap, Py_ssize_t root, Py_ssize_t size) noexcept nogil:
 
 # --- history ----------------------------------------------------------------------------------------------------------
 
-cdef Py_ssize_t find_one(const uint64_t* hashes, Py_ssize_t size, uint64_t wanted) noexcept nogil:
-    """Where it stands, -1 where it does not. Hashes are spread evenly, so three guesses by proportion come near
-    (interpolation search, Perl, Itai and Avni 1978); doubling steps and halving from there bound the worst case."""
-    cdef Py_ssize_t low = 0, high = size, at, step  # all before `low` are smaller, none from `high` on
-    cdef double density = size / 18446744073709551616.0, guess = wanted * density
-    cdef bint above = True
-    cdef int tries = 3
-    while tries and low < high:
-        tries -= 1
-        at = low if guess <= low else high - 1 if guess >= high - 1 else <Py_ssize_t>guess
-        above = hashes[at] < wanted
-        if above:
-            low, guess = at + 1, at + 1 + (wanted - hashes[at]) * density
-        else:
-            high, guess = at, at - 1 - (hashes[at] - wanted) * density
-    step = 1
-    if above:
-        while low + step < high and hashes[low + step - 1] < wanted:
-            low, step = low + step, 2 * step
-        high = min(high, low + step)
-    else:
-        while high - step > low and hashes[high - step] >= wanted:
-            high, step = high - step, 2 * step
-        low = max(low, high - step)
+cdef enum:
+    WINDOW = 8
+    REFINEMENTS = 3
+
+
+cdef void find_all(const uint64_t* hashes, Py_ssize_t num, const uint64_t* wanted, Py_ssize_t size,
+                   int64_t* out) noexcept nogil:
+    """Where each of the wanted stands, -1 where it does not.
+
+    Hashes are spread evenly, so a few guesses by proportion come within a few places (interpolation search, Perl, Itai
+    and Avni 1978). All keys make each guess together: reads of a large table overlap instead of waiting for each other.
+    """
+    cdef double density = num / 18446744073709551616.0, guess, last = num - 1
+    cdef Py_ssize_t i, at, low
+    cdef int tries, smaller, j
+    if num < WINDOW:
+        for i in range(size):
+            low = lower_bound(hashes, num, wanted[i])
+            out[i] = low if low < num and hashes[low] == wanted[i] else -1
+        return
+    for i in range(size):
+        out[i] = <int64_t>min(wanted[i] * density, last)
+        __builtin_prefetch(hashes + out[i])
+    for tries in range(REFINEMENTS):
+        for i in range(size):
+            guess = out[i] + <int64_t>(wanted[i] - hashes[out[i]]) * density
+            out[i] = <int64_t>max(min(guess, last), 0.0)
+            __builtin_prefetch(hashes + out[i])
+    for i in range(size):
+        at = min(max(out[i] - WINDOW // 2, 0), num - WINDOW)
+        smaller = 0
+        for j in range(WINDOW):
+            smaller += hashes[at + j] < wanted[i]
+        low = at + smaller
+        if (smaller == 0 and at > 0) or (smaller == WINDOW and low < num):  # all guesses failed
+            low = lower_bound(hashes, num, wanted[i])
+        out[i] = low if low < num and hashes[low] == wanted[i] else -1
+
+
+cdef Py_ssize_t lower_bound(const uint64_t* hashes, Py_ssize_t num, uint64_t wanted) noexcept nogil:
+    """How many of the hashes are smaller."""
+    cdef Py_ssize_t low = 0, high = num, middle
     while low < high:
-        at = low + (high - low) // 2
-        if hashes[at] < wanted:
-            low = at + 1
+        middle = low + (high - low) // 2
+        if hashes[middle] < wanted:
+            low = middle + 1
         else:
-            high = at
-    return low if low < size and hashes[low] == wanted else -1
+            high = middle
+    return low
 
 
 def find(hashes, wanted):
     cdef cnp.ndarray table = vector(hashes, cnp.NPY_UINT64), keys = vector(wanted, cnp.NPY_UINT64)
-    cdef Py_ssize_t i, size = cnp.PyArray_SIZE(keys), num_items = cnp.PyArray_SIZE(table)
+    cdef Py_ssize_t size = cnp.PyArray_SIZE(keys)
     cdef cnp.ndarray found = new_vector(size, cnp.NPY_INT64)
     cdef const uint64_t* key = <const uint64_t*>cnp.PyArray_DATA(keys)
     cdef const uint64_t* stored = <const uint64_t*>cnp.PyArray_DATA(table)
-    cdef int64_t* out = <int64_t*>cnp.PyArray_DATA(found)
-    for i in range(size):
-        out[i] = find_one(stored, num_items, key[i])
+    find_all(stored, cnp.PyArray_SIZE(table), key, size, <int64_t*>cnp.PyArray_DATA(found))
     return found
 
 
@@ -344,23 +360,25 @@ def read(history_hashes, times_ms, hashes):
     cdef const uint64_t* key = <const uint64_t*>cnp.PyArray_DATA(keys)
     cdef const int64_t* time = <const int64_t*>cnp.PyArray_DATA(times)
     cdef const uint64_t* stored = <const uint64_t*>cnp.PyArray_DATA(table)
-    cdef int64_t place, in_day
+    cdef int64_t in_day
     cdef int64_t* item
     cdef int64_t* moment
+    cdef int64_t* place
     if cnp.PyArray_SIZE(times) != size:
         raise ValueError(f"{size} hashes, but {cnp.PyArray_SIZE(times)} times")
-    cdef Row* rows = <Row*>scratch(2 * size * sizeof(Row))
+    cdef Row* rows = <Row*>scratch(size * (2 * sizeof(Row) + sizeof(int64_t)))
     try:
+        place = <int64_t*>(rows + 2 * size)
+        find_all(stored, num_items, key, size, place)
         for i in range(size):
-            place = find_one(stored, num_items, key[i])
-            if place < 0:
+            if place[i] < 0:
                 continue
             in_day = time[i] % DAY_MS
             if in_day < 0:
                 in_day += DAY_MS
             rows[known].key = <uint64_t>time[i] ^ TOP_BIT
             rows[known].tie = (key[i] ^ (<uint64_t>in_day * MIX_TIME)) * MIX_HASH
-            rows[known].value = place
+            rows[known].value = place[i]
             known += 1
         sort(rows, rows + size, known)  # rows that are equal in both are the same item at the same time
         items, moments = new_vector(known, cnp.NPY_INT64), new_vector(known, cnp.NPY_INT64)
@@ -499,30 +517,35 @@ cdef int open_pair(cnp.ndarray neighbours, cnp.ndarray similarity, Table* near, 
 def best_first(items, weights, keep, Py_ssize_t limit):
     cdef cnp.ndarray told = vector(items, cnp.NPY_INT64), by = vector(weights, cnp.NPY_FLOAT64)
     cdef cnp.ndarray mask = vector(keep, cnp.NPY_BOOL), best
-    cdef Py_ssize_t size = cnp.PyArray_SIZE(told), count = 0, i
+    cdef Py_ssize_t size = cnp.PyArray_SIZE(told), count = 0, i, root
     if cnp.PyArray_SIZE(by) != size or cnp.PyArray_SIZE(mask) != size:
         raise ValueError(f"{size} items, {cnp.PyArray_SIZE(by)} weights, {cnp.PyArray_SIZE(mask)} to keep or not")
     cdef const int64_t* item = <const int64_t*>cnp.PyArray_DATA(told)
     cdef const double* weight = <const double*>cnp.PyArray_DATA(by)
     cdef const uint8_t* kept = <const uint8_t*>cnp.PyArray_DATA(mask)
     cdef int64_t* out
-    cdef Row* heap = <Row*>scratch(size * sizeof(Row))
+    cdef Row row
+    limit = max(min(limit, size), 0)
+    cdef Row* heap = <Row*>scratch(2 * limit * sizeof(Row))
     try:
-        for i in range(size):
-            if kept[i]:
-                heap[count].key, heap[count].tie = descending(weight[i]), <uint64_t>item[i] ^ TOP_BIT
-                heap[count].value = item[i]
+        for i in range(size if limit else 0):
+            if not kept[i]:
+                continue
+            row.key, row.tie, row.value = descending(weight[i]), <uint64_t>item[i] ^ TOP_BIT, item[i]
+            if count < limit:
+                heap[count] = row
                 count += 1
-        limit = max(min(limit, count), 0)
-        best = new_vector(limit, cnp.NPY_INT64)
+                if count == limit:
+                    for root in range(limit // 2 - 1, -1, -1):
+                        sift(heap, root, limit)
+            elif before(&row, &heap[0]):
+                heap[0] = row
+                sift(heap, 0, limit)
+        sort(heap, heap + limit, count)
+        best = new_vector(count, cnp.NPY_INT64)
         out = <int64_t*>cnp.PyArray_DATA(best)
-        for i in range(count // 2 - 1, -1, -1):
-            sift(heap, i, count)
-        for i in range(limit):
-            out[i] = heap[0].value
-            count -= 1
-            heap[0] = heap[count]
-            sift(heap, 0, count)
+        for i in range(count):
+            out[i] = heap[i].value
     finally:
         free(heap)
     return best
@@ -788,35 +811,54 @@ cdef int near_recent(const Map* places, const Own* own, Py_ssize_t num_recent, c
     return 0
 
 
+cdef enum:
+    FEW_CODES = 4096  # as many fit into the first cache
+
+
 cdef int affinities(const int64_t* item, Py_ssize_t n, const Own* own, double total, const Table* codes,
                     Py_ssize_t columns, float* out) except -1:
+    """Masses stand in an array by code where the codes are few, else behind a map."""
     cdef Py_ssize_t num_own = own.num_distinct, width = codes.columns, i, column
     cdef size_t integers = num_own * width + n * width + num_own
-    cdef int64_t* owned = <int64_t*>scratch(integers * sizeof(int64_t) + num_own * sizeof(double))
+    cdef int64_t* owned = <int64_t*>scratch(integers * sizeof(int64_t) + max(num_own, FEW_CODES) * sizeof(double))
     cdef int64_t* wanted = owned + num_own * width
     cdef int64_t* place = wanted + n * width
     cdef double* mass = <double*>(place + num_own)
-    cdef int64_t at
+    cdef int64_t at, code
+    cdef uint64_t largest
     cdef Map map
+    map.slots = NULL
     try:
-        make_map(&map, num_own)
         for i in range(num_own):
             read_integers(codes, own.items[i], owned + i * width)
         for i in range(n):
             read_integers(codes, item[i], wanted + i * width)
         for column in range(width):
-            if column:
-                empty_map(&map)
+            largest = 0  # of the owned; unsigned, so that a negative one is large
             for i in range(num_own):
-                mass[i] = 0.0
-                place[i] = add(&map, owned[i * width + column], i)
+                largest = max(largest, <uint64_t>owned[i * width + column])
+            if largest < FEW_CODES:
+                for i in range(num_own):
+                    place[i] = owned[i * width + column]
+                memset(mass, 0, (largest + 1) * sizeof(double))
+            else:
+                if map.slots == NULL:
+                    make_map(&map, num_own)
+                else:
+                    empty_map(&map)
+                for i in range(num_own):
+                    place[i], mass[i] = add(&map, owned[i * width + column], i), 0.0
             for i in range(own.num):
                 mass[place[own.inverse[i]]] += own.decayed[own.num + i]
             for i in range(n):
-                at = place_of(&map, wanted[i * width + column])
-                if at >= 0 and wanted[i * width + column] > 0 and total > 0:
+                code = wanted[i * width + column]
+                if largest < FEW_CODES:
+                    at = code if code <= <int64_t>largest else -1
+                else:
+                    at = place_of(&map, code)
+                if at >= 0 and code > 0 and total > 0:
                     out[i * columns + NUM_CROSS + column] = <float>sqrt(mass[at] / total)
-        free(map.slots)
     finally:
+        free(map.slots)
         free(owned)
     return 0
