@@ -5,7 +5,8 @@ the index; whoever loads it has nothing to set.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,8 @@ from models.contract.tables import Rows, RowTable
 
 RECALL_AT = 200
 CLEARLY_FASTER = 0.8
-POINTS_A_LIST, ROUNDS = 64, 10  # of k-means: more took longer and found no more
+POINTS_A_LIST, ROUNDS = 64, 10  # of k-means: a million items are trained in seconds
+SAME_LENGTH = 0.05  # relative spread of the lengths of vectors that counts as none
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +159,37 @@ class _Trial:
 def _train(kind: str, vectors: NDArray[np.float32]) -> Any:
     """A trained and filled index. FAISS seeds its k-means and its rotations with constants."""
     index = new_index(kind, vectors.shape[1])
-    lists = faiss.try_extract_index_ivf(index)
-    if lists is not None:
-        lists.cp.max_points_per_centroid, lists.cp.niter = POINTS_A_LIST, ROUNDS
     try:
-        index.train(vectors)
-        index.add(vectors)
+        with _lists_by_nearness(index, vectors):
+            index.train(vectors)
+            index.add(vectors)
     except RuntimeError as error:
         reason = str(error).rsplit(": ", 1)[-1]
         raise ValueError(f'index kind "{kind}" cannot be made of {len(vectors)} items: {reason}') from error
     return index
+
+
+@contextmanager
+def _lists_by_nearness(index: Any, vectors: NDArray[np.float32]) -> Iterator[None]:
+    """While it is filled, each item goes to the list of its nearest centroid. By the largest product, as FAISS does
+    it for searches by product, the longest centroids take the items of others, and their lists grow without bound.
+
+    Centroids of vectors of one length get that length, which makes both rules the same.
+    """
+    lists = faiss.try_extract_index_ivf(index)
+    if lists is None:
+        yield
+        return
+    lists.cp.max_points_per_centroid, lists.cp.niter = POINTS_A_LIST, ROUNDS
+    lengths = np.linalg.norm(vectors, axis=1)
+    lists.cp.spherical = bool(lengths.std() <= SAME_LENGTH * lengths.mean())
+    centroids = faiss.downcast_index(lists.quantizer)
+    flat = isinstance(centroids, faiss.IndexFlat) and not lists.cp.spherical
+    if flat:
+        centroids.metric_type = faiss.METRIC_L2
+    yield
+    if flat:
+        centroids.metric_type = faiss.METRIC_INNER_PRODUCT  # a search probes those with the largest products
 
 
 def index_of_codes(codes: RowTable) -> Any:

@@ -216,3 +216,27 @@ def test_an_own_index_is_built_whatever_it_finds() -> None:
 def test_a_wish_that_faiss_cannot_meet_names_what_is_wrong(wish: IndexWish, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         build_index(clustered(20, 16), clustered(4, 16, seed=1), wish)
+
+
+def lists_of(items: NDArray[np.float32], num_lists: int) -> tuple[NDArray[np.float32], list[NDArray[np.int64]]]:
+    """Centroids, and the items of each list, of an index as it is filled."""
+    index = _train(f"IVF{num_lists},Flat", items)
+    assert index.quantizer.metric_type == faiss.METRIC_INNER_PRODUCT  # which is what a search probes by
+    ids = [faiss.rev_swig_ptr(index.invlists.get_ids(n), index.invlists.list_size(n)).copy() for n in range(num_lists)]
+    return index.quantizer.reconstruct_n(0, num_lists), ids
+
+
+def test_items_of_unlike_lengths_are_in_the_list_of_their_nearest_centroid() -> None:
+    """Not in that of the largest product, which a few long centroids would have."""
+    items = clustered(2000, 8) * np.random.default_rng(3).lognormal(0, 0.5, (2000, 1)).astype(np.float32)
+    centroids, lists = lists_of(items, 16)
+    nearest = ((items[:, None] - centroids) ** 2).sum(axis=2).argmin(axis=1)
+    assert [np.flatnonzero(nearest == n).tolist() for n in range(16)] == [sorted(ids.tolist()) for ids in lists]
+    assert (nearest != (items @ centroids.T).argmax(axis=1)).any()
+
+
+def test_items_of_one_length_have_centroids_of_one_length() -> None:
+    items = clustered(2000, 8)
+    centroids, lists = lists_of(items / np.linalg.norm(items, axis=1, keepdims=True), 16)
+    np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, rtol=1e-5)
+    assert sum(map(len, lists)) == 2000
