@@ -17,6 +17,7 @@ from models.contract.history import History
 from models.contract.tables import RowTable
 from models.contract.user_inputs import reads_features, user_inputs
 
+MAPPED = faiss.IO_FLAG_MMAP_IFC
 FEW = 4_096  # items a filter may leave for an exact search over them; also the most that is fetched to be filtered
 
 
@@ -151,7 +152,9 @@ def _plain(bundle: Bundle) -> Bundle:
 def _index(bundle: Bundle) -> Any:
     try:
         info, vectors = bundle.manifest.index, bundle.item_vectors
-        index = _index_of_codes(vectors) if info.from_vectors else faiss.read_index(str(bundle.index))
+        # Mapped where FAISS can, and shared by all workers: the bytes are those that were verified, since nobody
+        # changes a bundle (docs/bundle.md).
+        index = _index_of_codes(vectors) if info.from_vectors else faiss.read_index(str(bundle.index), MAPPED)
         space = faiss.ParameterSpace()
         for name, value in info.parameters.items():
             space.set_index_parameter(index, name, value)
