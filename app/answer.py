@@ -31,7 +31,7 @@ def answer(call: Call, reason_threshold: float) -> Recommendation:
     assert call.candidates is not None
     chosen, scores = top_k(call, call.candidates)
     _warn_if_short(call, len(chosen))
-    because = reasons(chosen.items, call.history, call.engine.tables, reason_threshold).tolist()
+    because = reasons(chosen.items, call.history, call.engine.tables, reason_threshold)
     return Recommendation(
         recommendation_id=ulid(call.now_ms),
         bundle=call.engine.version,
@@ -49,22 +49,20 @@ def fields_of(engine: Engine, item: int, names: Sequence[str]) -> dict[str, Any]
 
 
 def _items(
-    call: Call, chosen: Candidates, scores: NDArray[np.float32], because: Sequence[int]
+    call: Call, chosen: Candidates, scores: NDArray[np.float32], because: NDArray[np.int64]
 ) -> list[RecommendedItem]:
     table, names = call.engine.bundle.items, call.request.fields
-    listed: list[RecommendedItem] = []
-    rows = zip(chosen.items.tolist(), scores.tolist(), chosen.sources.tolist(), because, strict=True)
-    for rank, (item, score, source, cause) in enumerate(rows, 1):
-        row = RecommendedItem(
-            item_id=table.item_id(item),
-            rank=rank,
-            score=round(score, 6),
-            source=SOURCE_NAMES[source],
-            reason=Reason(kind="because_of", item_id=table.item_id(cause)) if cause >= 0 else None,
-        )
-        if names:
+    causes = iter(table.item_ids(because[because >= 0]))
+    reasons = [Reason(kind="because_of", item_id=next(causes)) if cause >= 0 else None for cause in because.tolist()]
+    ids, sources = table.item_ids(chosen.items), [SOURCE_NAMES[source] for source in chosen.sources.tolist()]
+    rows = zip(ids, scores.tolist(), sources, reasons, strict=True)
+    listed = [
+        RecommendedItem(item_id=item_id, rank=rank, score=round(score, 6), source=source, reason=reason)
+        for rank, (item_id, score, source, reason) in enumerate(rows, 1)
+    ]
+    if names:
+        for row, item in zip(listed, chosen.items.tolist(), strict=True):
             row["fields"] = fields_of(call.engine, item, names)
-        listed.append(row)
     return listed
 
 

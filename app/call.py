@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.engine import Engine
-from app.filters import Mask, allowed_items, check_filter, check_names
+from app.filters import NONE_ALLOWED, NOTHING, Allowed, allowed_items, check_filter, check_names
 from app.wire import Degraded, RecommendRequest, ServedBy
 from models.contract.candidates import Candidates
 from models.contract.features import UserFeatures, user_features
 from models.contract.history import EMPTY, History, find_items, read_history
 from models.contract.state import UserState
 
-NOTHING: NDArray[np.int64] = np.empty(0, np.int64)
+NO_SCORES: NDArray[np.float32] = np.empty(0, np.float32)
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Call:
     """Filled from top to bottom as the flow goes on. The engine is the one bundle that answers all of it.
 
     started_s, deadline_s: on the monotonic clock; no deadline is infinity.  session, excluded: item indices int64 [n].
-    allowed: bool [N].  user_vector: float32 [d].  scores: float32 [n], of the candidates, by the last stage that ran.
+    user_vector: float32 [d].  scores: float32 [n], of the candidates, by the last stage that ran.
     """
 
     request: RecommendRequest
@@ -37,11 +37,11 @@ class Call:
     warnings: list[str] = field(default_factory=list)
     state: UserState | None = None
     history: History = EMPTY
-    allowed: Mask = field(default_factory=lambda: np.empty(0, np.bool_))
+    allowed: Allowed = NONE_ALLOWED
     features: UserFeatures | None = None
     user_vector: NDArray[np.float32] | None = None
     candidates: Candidates | None = None
-    scores: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    scores: NDArray[np.float32] = field(default_factory=lambda: NO_SCORES)
     served_by: ServedBy = "popular"
 
 
@@ -79,11 +79,11 @@ def read_user(call: Call) -> None:
     call.history = stored.extended(call.session.tolist(), call.now_ms)
     if state is not None:
         _warn_of_expired(call, state)
-    mask = call.engine.masks.mask(request.filter) if request.filter is not None else None
+    found = call.engine.masks.find(request.filter) if request.filter is not None else None
     removed = [call.excluded]
     if not request.include_seen:
         removed += [call.session, find_items(items.hashes, state.seen_hashes) if state is not None else NOTHING]
-    call.allowed = allowed_items(len(items), mask, removed)
+    call.allowed = allowed_items(call.engine.marks, found, removed)
 
 
 def features_of(call: Call) -> UserFeatures:

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.call import Call, features_of
-from models.contract.candidates import POPULAR, USER_VECTOR, Candidates, from_history, merge
+from models.contract.candidates import POPULAR, USER_VECTOR, Candidates, first_allowed, from_history, merge
 
 MARGIN = 50
 
@@ -46,10 +45,9 @@ def popular_candidates(call: Call) -> Candidates:
     The score of the n-th is 1 / n.
     """
     popular, k = call.engine.bundle.popular, call.request.k
-    items: NDArray[np.int64] = popular[call.allowed[popular]][:k].astype(np.int64)
+    items = first_allowed(popular, call.allowed, k)
     if len(items) < k:
-        rest = call.allowed.copy()
-        rest[popular] = False
-        items = np.concatenate([items, np.flatnonzero(rest)[: k - len(items)]])
+        rest = np.setdiff1d(call.allowed.items(), popular, assume_unique=True)
+        items = np.concatenate([items, rest[: k - len(items)]])
     scores = (1.0 / np.arange(1, len(items) + 1)).astype(np.float32)
     return Candidates(items, scores, np.full(len(items), POPULAR, np.uint8))

@@ -1,8 +1,7 @@
 """Which stages still fit: recent durations of each stage, against the time that a request has left."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 
@@ -22,16 +21,15 @@ class StageTimes:
         self._recent: dict[str, deque[tuple[float, float]]] = {}
         self._p95: dict[str, tuple[float, float]] = {}  # seconds, and when it was computed
 
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Record how long the block takes, for all requests that share it."""
-        started = self._clock()
-        yield
+    def since(self, started: float, stage: str) -> None:
+        """Record a stage that began then and ends now, for all requests that share it."""
         self.record(stage, self._clock() - started)
 
     def record(self, stage: str, seconds: float) -> None:
         now = self._clock()
-        recent = self._recent.setdefault(stage, deque(maxlen=WINDOW))
+        recent = self._recent.get(stage)
+        if recent is None:
+            recent = self._recent[stage] = deque(maxlen=WINDOW)
         recent.append((now, seconds))
         if now - self._p95.get(stage, (0.0, -1.0))[1] > 0.1:  # a percentile costs more than it changes within 100 ms
             durations = [duration for at, duration in recent if now - at <= FORGET_S]

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from app.filters import MaskCache
+from app.filters import Allowed, Mask, MaskCache
 from models.contract.bundle import Bundle, BundleError, open_bundle
 from models.contract.features import ItemTables, UserFeatures
 from models.contract.history import History
@@ -35,11 +35,13 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Everything a request needs of one bundle with N items; read-only but for the cache of filter masks."""
+    """Everything a request needs of one bundle with N items; read-only but for the cache of filter masks, and the
+    marks of Allowed (bool [N])."""
 
     bundle: Bundle
     tables: ItemTables
     masks: MaskCache
+    marks: Mask
     index: Any
     user_tower: onnxruntime.InferenceSession
     tower_inputs: frozenset[str]
@@ -58,13 +60,13 @@ class Engine:
         length = self.bundle.manifest.retrieval.history_length
         return _run(self.user_tower, user_inputs(self.tower_inputs, length, histories, features))
 
-    def nearest(self, user_vector: NDArray[np.float32], allowed: NDArray[np.bool_], limit: int) -> NDArray[np.int64]:
+    def nearest(self, user_vector: NDArray[np.float32], allowed: Allowed, limit: int) -> NDArray[np.int64]:
         """The allowed items with the highest product with the user vector, best first, int64 [at most limit].
 
-        allowed: bool [N]. The index knows nothing of it: more is fetched and what is not allowed dropped; where few
-        items are allowed, or the fetched ones do not suffice, exactly those are scored.
+        The index knows nothing of what is allowed: more is fetched and the rest dropped; where few items are allowed,
+        or the fetched ones do not suffice, exactly those are scored.
         """
-        num_items, num_allowed = len(allowed), int(np.count_nonzero(allowed))
+        num_items, num_allowed = self.bundle.num_items, allowed.count
         wanted = min(limit, num_allowed)
         # Fetching all that is not allowed on top suffices for certain; twice the expected share nearly always does.
         fetch = min(limit + num_items - num_allowed, 2 * limit * num_items // max(num_allowed, 1), num_items)
@@ -74,7 +76,7 @@ class Engine:
             kept = kept[allowed[kept]][:limit]
             if len(kept) == wanted:
                 return kept
-        return self._exact(user_vector, np.flatnonzero(allowed), limit)
+        return self._exact(user_vector, allowed.items(), limit)
 
     def _exact(self, user_vector: NDArray[np.float32], items: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
         scores = self.bundle.item_vectors[items] @ user_vector
@@ -100,7 +102,7 @@ class Engine:
         user = _run(self.ranking.user, user_inputs(names, length, histories, features))
         inputs: dict[str, NDArray[Any]] = {
             "user": user,  # [B, u]
-            "item_part": self.ranking.item_part[np.concatenate(items)],  # [sum n, h]
+            "item_part": self.ranking.item_part.take(np.concatenate(items), axis=0, mode="clip"),  # [sum n, h]
             "cross": np.concatenate(cross),  # [sum n, c]
             "row_user": np.repeat(np.arange(len(sizes)), sizes),  # [sum n]
         }
@@ -119,6 +121,7 @@ def open_engine(path: Path, filter_cache_bytes: int) -> Engine:
             affinity=affinity if affinity is not None else np.zeros((bundle.num_items, 0), np.int32),
         ),
         masks=MaskCache(bundle.items.filters, filter_cache_bytes),
+        marks=np.zeros(bundle.num_items, np.bool_),
         index=_index(bundle),
         user_tower=_session(bundle, bundle.user_tower),
         tower_inputs=frozenset(tensor.name for tensor in bundle.manifest.retrieval.tensors),

@@ -35,13 +35,17 @@ class Flow:
         for call in calls:
             read_user(call)
         if personal := self._that_fit("retrieval", [call for call in calls if len(call.history)]):
-            with self.times.timed("retrieval"):
-                retrieve(personal, self._settings.candidates)
+            started = self._clock()
+            retrieve(personal, self._settings.candidates)
+            self.times.since(started, "retrieval")
         if ranked := self._that_fit("ranking", [call for call in calls if _to_rank(call)]):
-            with self.times.timed("ranking"):
-                rank(ranked)
-        with self.times.timed("answer"):
-            return [self._finish(call) for call in calls]
+            started = self._clock()
+            rank(ranked)
+            self.times.since(started, "ranking")
+        started = self._clock()
+        answers = [self._finish(call) for call in calls]
+        self.times.since(started, "answer")
+        return answers
 
     def _that_fit(self, stage: Degraded, calls: Sequence[Call]) -> list[Call]:
         """The calls with time left for this stage; of the others, `degraded` says that it was left out."""

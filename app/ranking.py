@@ -37,10 +37,13 @@ def _cross(call: Call, found: Candidates) -> NDArray[np.float32]:
 
 def best_first(scores: NDArray[np.float32]) -> NDArray[np.int64]:
     """Order int64 [n]: a score that is not finite stands below every finite one; equal scores keep their order."""
-    return np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")
+    good = np.isfinite(scores)
+    return np.argsort(-scores if good.all() else -np.where(good, scores, -np.inf), kind="stable")
 
 
 def finite(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """The scores with those that are not finite lowered to the lowest that is, or to 0 where none is."""
     good = np.isfinite(scores)
+    if good.all():
+        return scores
     return np.where(good, scores, scores[good].min() if good.any() else np.float32(0)).astype(np.float32)

@@ -6,6 +6,7 @@ is finished.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from app.logs import configure, log
 from app.main import create_app
 from app.settings import Settings
 from app.workers import REFUSED
+from models.contract.kernels.chosen import ADVICE, COMPILED
 
 PARENT_CHECK_S = 0.5
 
@@ -55,6 +57,8 @@ class Server(uvicorn.Server):
 def main() -> int:
     settings = Settings()
     configure(str(settings.worker_index))
+    if not COMPILED and settings.worker_index == 0:  # once, whatever the number of workers
+        log("kernels not compiled: a request takes about twice the processor time", logging.WARNING, advice=ADVICE)
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -94,11 +94,11 @@ def from_history(
         found.append((OWN_FREQUENT, kernels.best_first(items, weights, allowed[items], shares[OWN_FREQUENT])))
     items, weights = _near(history, tables)
     found.append((NEIGHBOURS, kernels.best_first(items, weights, allowed[items], shares[NEIGHBOURS])))
-    found.append((POPULAR, _first_allowed(popular, allowed, shares[POPULAR])))
+    found.append((POPULAR, first_allowed(popular, allowed, shares[POPULAR])))
     return found
 
 
-def _first_allowed(items: NDArray[Any], allowed: Allowed, limit: int) -> NDArray[np.int64]:
+def first_allowed(items: NDArray[Any], allowed: Allowed, limit: int) -> NDArray[np.int64]:
     """The first `limit` of the items that are allowed. Of the whole catalogue the head nearly always suffices."""
     look = 4 * limit
     head: NDArray[Any] = items[:look]

@@ -74,6 +74,13 @@ class BytesColumn:
         # `item` gives Python's integers: half the time of indexing, and an unsigned offset cannot overflow
         return self.data[self.offsets.item(index) : self.offsets.item(index + 1)].tobytes()
 
+    def strings(self, indices: NDArray[np.int64]) -> list[str]:
+        """The strings at these places, decoded: for an answer's twenty ids a third of the time of as many lookups."""
+        places = indices if self.codes is None else self.codes[indices].astype(np.int64)
+        data = self.data.data  # a memoryview's slices cost less than an array's
+        bounds = zip(self.offsets[places].tolist(), self.offsets[places + 1].tolist(), strict=True)
+        return [str(data[start:end], "utf-8") for start, end in bounds]
+
 
 def _small_offsets(column: BytesColumn) -> BytesColumn:
     return BytesColumn(column.data, column.offsets.astype(smallest_int(column.data.size, signed=False)))

@@ -54,6 +54,9 @@ class ItemTable:
     def item_id(self, item_index: int) -> str:
         return self.ids[item_index].decode()
 
+    def item_ids(self, item_indices: NDArray[np.int64]) -> list[str]:
+        return self.ids.strings(item_indices)
+
     def item_indices(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
         """Item indices int64 [len(item_ids)] of ids, -1 where the id is unknown (an equal hash is not enough)."""
         if not len(self.hashes):

@@ -2,12 +2,18 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app.engine import Engine
+from app.filters import Allowed, FilterMask, allowed_items
 from models.contract.features import UserFeatures
 from models.contract.history import EMPTY, History
 
 RNG = np.random.default_rng(3)
+
+
+def only(engine: Engine, mask: NDArray[np.bool_]) -> Allowed:
+    return allowed_items(engine.marks, FilterMask(mask, int(mask.sum())), [])
 
 
 def history(*items: int) -> History:
@@ -22,7 +28,7 @@ def test_nearest_finds_exactly_the_best_allowed_items_however_few_there_are(engi
     scores = np.where(allowed, engine.bundle.item_vectors[:] @ user_vector, -np.inf)
     for limit in (1, 7, 120, 500):
         expected = np.argsort(-scores)[: min(limit, int(allowed.sum()))]
-        assert engine.nearest(user_vector, allowed, limit).tolist() == expected.tolist()
+        assert engine.nearest(user_vector, only(engine, allowed), limit).tolist() == expected.tolist()
 
 
 def test_an_index_that_holds_the_allowed_items_back_is_made_up_for(engine: Engine) -> None:
@@ -31,7 +37,7 @@ def test_an_index_that_holds_the_allowed_items_back_is_made_up_for(engine: Engin
     scores = engine.bundle.item_vectors[:] @ user_vector
     allowed = scores < np.median(scores)
     expected = np.argsort(-np.where(allowed, scores, -np.inf))[:5]
-    assert engine.nearest(user_vector, allowed, 5).tolist() == expected.tolist()
+    assert engine.nearest(user_vector, only(engine, allowed), 5).tolist() == expected.tolist()
 
 
 def test_user_vectors_are_the_same_alone_and_in_a_batch(engine: Engine) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from app.errors import InvalidRequest, invalid
-from app.filters import Columns, MaskCache, allowed_items, check_filter, filter_mask, index_columns
+from app.filters import Columns, FilterMask, MaskCache, allowed_items, check_filter, filter_mask, index_columns
 from app.query import Filter, Node
 
 READER: TypeAdapter[Node] = TypeAdapter(Filter)
@@ -135,23 +135,45 @@ def test_an_unknown_column_is_refused_with_those_there_are() -> None:
 
 
 def test_allowed_is_the_mask_without_what_was_removed() -> None:
-    mask = np.array([True, True, False, True])
-    assert allowed_items(4, mask, [np.array([1, -1]), np.empty(0, np.int64)]).tolist() == [True, False, False, True]
-    assert mask.tolist() == [True, True, False, True]
-    assert allowed_items(3, None, []).tolist() == [True] * 3
+    found = FilterMask(np.array([True, True, False, True]), 3)
+    marks, every = np.zeros(4, np.bool_), np.arange(4)
+    allowed = allowed_items(marks, found, [np.array([1, -1, 2, 1]), np.empty(0, np.int64), np.array([1])])
+    assert allowed[every].tolist() == [True, False, False, True]
+    assert (allowed.count, allowed.items().tolist()) == (2, [0, 3])
+    assert found.mask.tolist() == [True, True, False, True]
+    free = allowed_items(marks, None, [])
+    assert (free[every].tolist(), free.count, free.items().tolist()) == ([True] * 4, 4, [0, 1, 2, 3])
+    assert not marks.any(), "what one request may not have does not stay away from the next"
+
+
+@given(
+    st.one_of(st.none(), st.lists(st.booleans(), min_size=6, max_size=6)),
+    st.lists(st.lists(st.integers(-1, 5), max_size=8), max_size=3),
+    st.lists(st.integers(0, 5), max_size=9),
+)
+def test_allowed_tells_of_any_items_what_a_mask_of_the_request_would(
+    mask: list[bool] | None, removed: list[list[int]], asked: list[int]
+) -> None:
+    found = None if mask is None else FilterMask(np.array(mask), sum(mask))
+    gone = {item for items in removed for item in items}
+    full = [inside and item not in gone for item, inside in enumerate(mask or [True] * 6)]
+    allowed = allowed_items(np.zeros(6, np.bool_), found, [np.array(items, np.int64) for items in removed])
+    assert allowed[np.array(asked, np.int64)].tolist() == [full[item] for item in asked]
+    assert (allowed.count, allowed.items().tolist()) == (sum(full), [item for item in range(6) if full[item]])
 
 
 def test_the_cache_gives_the_same_mask_again_and_forgets_the_oldest_when_full() -> None:
     first, second, third = (read(f'{{"field": "brand", "eq": "{value}"}}') for value in ("own", "national", "x"))
     size = 4 + len(first.model_dump_json())
     cache = MaskCache(STORED, 2 * size + 5 + 5)  # "national" is 5 characters longer than "own"
-    kept, dropped = cache.mask(first), cache.mask(second)
-    assert cache.mask(first) is kept
-    cache.mask(third)
-    assert cache.mask(first) is kept
-    assert cache.mask(second) is not dropped
-    assert cache.mask(second).tolist() == dropped.tolist()
-    assert MaskCache(STORED, 0).mask(first).tolist() == kept.tolist()
+    kept, dropped = cache.find(first), cache.find(second)
+    assert (kept.num_items, dropped.num_items) == (2, 1)
+    assert cache.find(first) is kept
+    cache.find(third)
+    assert cache.find(first) is kept
+    assert cache.find(second) is not dropped
+    assert cache.find(second).mask.tolist() == dropped.mask.tolist()
+    assert MaskCache(STORED, 0).find(first).mask.tolist() == kept.mask.tolist()
 
 
 def test_a_filter_looks_its_values_up_and_does_not_go_through_the_columns() -> None:
@@ -167,8 +189,13 @@ def test_a_filter_looks_its_values_up_and_does_not_go_through_the_columns() -> N
     values = Once(["own", "national", "none's"])
     cache = MaskCache({"brand": (np.array([2, 1, -1, 0], np.int32), values)}, 0)
     opening = values.walks
-    assert cache.mask(read('{"field": "brand", "in": ["national", "none\'s"]}')).tolist() == [True, True, False, False]
-    assert cache.mask(read('{"field": "brand", "eq": "own"}')).tolist() == [False, False, False, True]
+    assert cache.find(read('{"field": "brand", "in": ["national", "none\'s"]}')).mask.tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert cache.find(read('{"field": "brand", "eq": "own"}')).mask.tolist() == [False, False, False, True]
     assert values.walks == opening
 
 

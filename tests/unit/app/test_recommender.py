@@ -16,6 +16,7 @@ from app.answer import top_k
 from app.call import Call, read_user, resolve_items
 from app.engine import Engine, open_engine
 from app.errors import InvalidRequest
+from app.filters import allowed_items
 from app.flow import Flow
 from app.ranking import best_first, finite
 from app.recommender import Recommender
@@ -297,7 +298,7 @@ async def test_many_at_once_each_get_their_own(recommender: Recommender) -> None
 def test_what_is_not_allowed_is_dropped_from_the_final_list_whatever_brought_it(engine: Engine) -> None:
     """As if an index or a source had ignored the filter."""
     call = Call(RecommendRequest(k=3), engine, NOW_MS, 0.0)
-    call.allowed = np.arange(120) % 2 == 1
+    call.allowed = allowed_items(engine.marks, None, [np.arange(0, 120, 2)])
     call.scores = np.array([9, 8, 7, 6, 5], np.float32)
     leaked = Candidates(np.array([0, 1, 2, 3, 5]), call.scores, np.zeros(5, np.uint8))
     chosen, scores = top_k(call, leaked)

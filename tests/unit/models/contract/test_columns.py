@@ -41,3 +41,12 @@ def test_an_index_past_the_end_is_an_error() -> None:
     for values in ([b"a", b"b"], [b"aaaa"] * 5):
         with pytest.raises(IndexError):
             BytesColumn.of(values).compact()[len(values)]
+
+
+def test_strings_at_several_places_are_those_at_each() -> None:
+    """With every string stored and with each distinct one stored once; twice the same place, none at all."""
+    values = [text.encode() for text in ("wine", "", "Käse", "wine", "wine", "wine", "a longer one", "wine")]
+    places = np.array([6, 2, 1, 2, 0])
+    for column in (BytesColumn.of(values), BytesColumn.of(values).compact(), BytesColumn.of(values * 40).compact()):
+        assert column.strings(places) == ["a longer one", "Käse", "", "Käse", "wine"]
+        assert column.strings(np.empty(0, np.int64)) == []
