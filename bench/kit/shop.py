@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-DIM = 64
+DIM, DIM_OF_LARGE, LARGE = 64, 32, 5_000_000  # a graph holds at most 2 GB, and the user tower's has all item vectors
 NOISE = 0.7  # of an item about its cluster's centre, beside the centres' own spread
 ITEMS_PER_CLUSTER, MAX_CLUSTERS = 200, 5_000
 NUM_CATEGORIES, NUM_BRANDS = 200, 2_000
@@ -86,7 +86,7 @@ model = "deepfm"
 class Catalogue:
     """N items, the n-th with the id that `item_ids` gives it.
 
-    vectors: float32 [N, DIM], unit length.  cluster: int64 [N].  popularity: float64 [N], expected share.
+    vectors: float32 [N, d], unit length.  cluster: int64 [N].  popularity: float64 [N], expected share.
     """
 
     vectors: NDArray[np.float32]
@@ -99,15 +99,16 @@ class Catalogue:
 
 def make_catalogue(num_items: int, rng: np.random.Generator) -> Catalogue:
     """Clusters with a power-law spectrum: few dimensions tell most items apart."""
+    dim = DIM if num_items < LARGE else DIM_OF_LARGE
     num_clusters = int(np.clip(num_items // ITEMS_PER_CLUSTER, 1, MAX_CLUSTERS))
-    spectrum = np.arange(1, DIM + 1, dtype=np.float32) ** -0.5
-    centres = rng.standard_normal((num_clusters, DIM), dtype=np.float32) * spectrum
+    spectrum = np.arange(1, dim + 1, dtype=np.float32) ** -0.5
+    centres = rng.standard_normal((num_clusters, dim), dtype=np.float32) * spectrum
     sizes = np.sqrt(rng.zipf(1.5, num_clusters).clip(max=50))
     cluster = rng.choice(num_clusters, num_items, p=sizes / sizes.sum())
-    vectors = np.empty((num_items, DIM), np.float32)
+    vectors = np.empty((num_items, dim), np.float32)
     for begin in range(0, num_items, BLOCK):
         own = cluster[begin : begin + BLOCK]
-        drawn = rng.standard_normal((len(own), DIM), dtype=np.float32)
+        drawn = rng.standard_normal((len(own), dim), dtype=np.float32)
         drawn *= NOISE * spectrum
         drawn += centres[own]
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
@@ -123,7 +124,7 @@ def write_shop(folder: Path, catalogue: Catalogue, num_users: int, seed: int, rn
     pq.write_table(_users(num_users, rng), folder / "users.parquet")
     pq.write_table(_interactions(catalogue, num_users, rng), folder / "interactions.parquet")
     config = folder / "shortlist.toml"
-    text = CONFIG.format(num_items=len(catalogue), num_users=num_users, seed=seed, dim=DIM)
+    text = CONFIG.format(num_items=len(catalogue), num_users=num_users, seed=seed, dim=catalogue.vectors.shape[1])
     config.write_text(text, "utf-8")
     return config
 
