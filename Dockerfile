@@ -4,7 +4,7 @@
 #   docker build -t shortlist .
 #   docker build -t shortlist-train --target train .
 #
-# BASE_IMAGE: any image with a `python3.11` that can make virtual environments, its headers, useradd, and gcc or apt-get.
+# BASE_IMAGE: Debian's or one made from it, with a `python3.11` that can make virtual environments.
 # PIP_INDEX_URL, PIP_EXTRA_INDEX_URL: where pip looks for packages, instead of and beside the public registry. For a
 # train image without CUDA, let the second name PyTorch's index of CPU wheels.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
@@ -36,14 +36,18 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 RUN /opt/pip/bin/pip --python /opt/shortlist/bin/python install --no-cache-dir -c constraints.txt '.[train,demo]'
 
-# The compiler that makes the wheel's extension stays in this stage.
+# The compiler that makes the wheel's extension stays in this stage. Debian's own Python has its headers in a package.
 FROM libraries AS wheel
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
-RUN command -v gcc > /dev/null \
-    || { apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; }
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+        $(test -e "$(python3.11 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || echo python3.11-dev) \
+    && rm -rf /var/lib/apt/lists/*
 COPY . .
-RUN /opt/pip/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+# an installation does without the extension where it must; an image has no reason to
+RUN /opt/pip/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
+    && python3.11 -m zipfile --list /wheels/*.whl | grep --quiet models/contract/kernels/compiled
 
 FROM train-libraries AS train-build
 COPY --from=wheel /wheels /wheels

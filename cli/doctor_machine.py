@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cli.doctor_check import Check
+from models.contract.kernels.chosen import ADVICE, COMPILED
 
 GIB = 2**30
 PYTHON = (3, 11)
@@ -26,6 +27,7 @@ def machine(data_dir: Path) -> list[Check]:
         memory(available_memory(_read("/proc/meminfo"), _read("/sys/fs/cgroup/memory.max"))),
         disk(data_dir),
         *libraries(),
+        kernels(COMPILED),
         folder(data_dir),
     ]
 
@@ -116,6 +118,13 @@ def _training(package: str) -> Check:
         return Check(package, "ok", version(package))
     except PackageNotFoundError:
         return Check(package, "ok", "not installed; only training needs it: pip install -e '.[train]'")
+
+
+def kernels(compiled: bool) -> Check:
+    """Which form of the contract's small calculations runs."""
+    if compiled:
+        return Check("kernels", "ok", "compiled")
+    return Check("kernels", "warning", "not compiled: a request takes about twice the processor time", ADVICE)
 
 
 def folder(data_dir: Path) -> Check:

@@ -287,6 +287,8 @@ def test_a_data_directory_that_is_a_file(tmp_path: Path) -> None:
 def test_machines_that_are_too_small_or_too_old() -> None:
     assert [doctor_machine.python(v).status for v in ((3, 11, 0), (3, 12, 1), (3, 10, 9))] == ["ok"] + ["problem"] * 2
     assert [doctor_machine.cores(n).status for n in (1, 2)] == ["warning", "ok"]
+    assert [doctor_machine.kernels(compiled).status for compiled in (False, True)] == ["warning", "ok"]
+    assert "C compiler" in doctor_machine.kernels(False).advice
     sizes = (GIB // 2 - 1, GIB // 2, 2 * GIB - 1, 2 * GIB, None)
     assert [doctor_machine.memory(n).status for n in sizes] == ["problem", "warning", "warning", "ok", "ok"]
     sizes = (GIB // 2 - 1, GIB // 2, 5 * GIB)

@@ -1,5 +1,7 @@
 """The compiled kernels give the bits of NumPy's, whatever comes: ties, doubles, -1, NaN, infinities, nothing at all."""
 
+import runpy
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.contract.kernels import compiled, plain
-from models.contract.kernels.chosen import COMPILED, kernels
+from models.contract import kernels as package
+from models.contract.kernels import chosen, compiled, plain
 from models.contract.state import DAY_MS
 
 NOW_MS = 19_000 * DAY_MS
@@ -68,8 +70,15 @@ def scores_of(rng: np.random.Generator, num: int) -> NDArray[np.float32]:
 
 
 def test_the_compiled_form_is_what_runs() -> None:
-    assert COMPILED
-    assert kernels is compiled
+    """These tests need a C compiler, at installation."""
+    assert (chosen.COMPILED, chosen.kernels) == (True, compiled)
+
+
+def test_without_a_compiler_numpys_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(package, "compiled")
+    monkeypatch.setitem(sys.modules, compiled.__name__, None)
+    told = runpy.run_path(chosen.__file__)
+    assert (told["COMPILED"], told["kernels"]) == (False, plain)
 
 
 @given(rng=rngs, num=st.sampled_from([0, 1, 2, 7, 1000]), spread=st.sampled_from(["even", "one end", "twice"]))
