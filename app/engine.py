@@ -186,6 +186,8 @@ def _session(bundle: Bundle, path: Path) -> onnxruntime.InferenceSession:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    # large tables lie in a file beside the graph, and are mapped like the index
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen types without a common one of its own

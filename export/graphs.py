@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,9 +81,11 @@ def to_onnx(module: nn.Module, names: GraphIO, sample: Feed) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def open_session(graph: bytes) -> ort.InferenceSession:
-    """A session as serving runs it: one thread, no spinning."""
+def open_session(graph: bytes, folder: Path | None = None) -> ort.InferenceSession:
+    """A session as serving runs it: one thread, no spinning.  folder: of the graph's file, where its tables are."""
     options = ort.SessionOptions()
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import faiss
@@ -128,7 +129,7 @@ def open_models(dataset: Dataset, bundle: Bundle) -> BundleModels:
     """Raises ValueError when the bundle is of other data."""
     if bundle.manifest.data_fingerprint != dataset.fingerprint:
         raise ValueError(f"bundle {bundle.version} was made from other data than {dataset.folder}; export again")
-    tower = open_session(bundle.user_tower.read_bytes())
+    tower = _open(bundle.user_tower)
     if bundle.manifest.index.from_vectors:
         index = index_of_codes(bundle.item_vectors)
     else:
@@ -145,8 +146,12 @@ def open_models(dataset: Dataset, bundle: Bundle) -> BundleModels:
         tower_inputs=tuple(value.name for value in tower.get_inputs()),
     )
     graphs = (bundle.ranking_user, bundle.ranking_head) if bundle.manifest.ranking else None
-    ranking = (open_session(graphs[0].read_bytes()), open_session(graphs[1].read_bytes())) if graphs else None
+    ranking = (_open(graphs[0]), _open(graphs[1])) if graphs else None
     return BundleModels(dataset, bundle, retrieval, ranking)
+
+
+def _open(path: Path) -> ort.InferenceSession:
+    return open_session(path.read_bytes(), path.parent)
 
 
 def _search(index: Any, vector: NDArray[np.float32], allowed: NDArray[np.bool_], limit: int) -> NDArray[np.int64]:

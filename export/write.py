@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.card import CompressionCard, model_card
+from export.graph_files import write_graph
 from export.item_files import write_item_table
 from export.sizes import bundle_size
 from models.contract import bundle as layout
@@ -121,9 +122,8 @@ def _write_files(folder: Path, content: BundleContent) -> None:
         layout.POPULAR: content.popular.astype(smallest_int(len(content.item_vectors) - 1, signed=True)),
         **{f"{layout.ITEM_TABLES}/{name}.npy": table for name, table in content.item_tables.items()},
     }
-    blobs = {
-        layout.USER_TOWER: content.user_tower,
-    }
+    blobs: dict[str, bytes] = {}
+    graphs = {layout.USER_TOWER: content.user_tower}
     if content.faiss_index is not None:
         blobs[layout.INDEX] = content.faiss_index
     if content.compression is not None:
@@ -132,13 +132,15 @@ def _write_files(folder: Path, content: BundleContent) -> None:
         arrays[layout.ITEM_VECTOR_SCALES] = content.item_vectors.scales
     if content.ranking is not None:
         arrays[layout.ITEM_PART] = content.ranking.item_part
-        blobs |= {layout.RANKING_USER: content.ranking.user, layout.RANKING_HEAD: content.ranking.head}
-    for name in arrays.keys() | blobs.keys():
+        graphs |= {layout.RANKING_USER: content.ranking.user, layout.RANKING_HEAD: content.ranking.head}
+    for name in arrays.keys() | blobs.keys() | graphs.keys():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
         np.save(folder / name, np.ascontiguousarray(array), allow_pickle=False)
     for name, blob in blobs.items():
         (folder / name).write_bytes(blob)
+    for name, graph in graphs.items():
+        write_graph(folder / name, graph)
     (folder / layout.MODEL_CARD).write_text(model_card(content, bundle_size(folder)), "utf-8")
 
 
