@@ -11,7 +11,7 @@ from bench.kit.result import Load
 from bench.kit.session import MAIN, Session, capacity_rps
 from bench.kit.shared import worker_memory
 from bench.kit.side import Side
-from bench.kit.standing import log_of, shortlist
+from bench.kit.standing import log_of, shortlist, side_of
 
 CURVE_SHARES = (10, 30, 50, 70, 80, 90)  # % of one worker's throughput
 POISSON_SHARE = 0.7
@@ -91,7 +91,7 @@ def workers(session: Session, counts: Sequence[int]) -> None:
             name = f"{MAIN}-{count}-workers"
             log = log_of(session, name)
             service = stack.enter_context(shortlist(session, MAIN, log, cores=cores[:count], workers=count))
-            sides.append(Side(name, service.port, session.bodies(MAIN), service.running))
+            sides.append(side_of(session, name, MAIN, service))
         for _ in range(session.options.rounds):
             for side, name in zip(sides, [f"{MAIN}-1-worker", *(side.name for side in sides[1:])], strict=True):
                 closed_loop(session, side, name)
@@ -103,7 +103,7 @@ def second_worker(session: Session, name: str) -> None:
         cores = [*session.own, *session.rest][:count]
         log = log_of(session, f"{name}-memory-{count}")
         with shortlist(session, name, log, cores=cores, workers=count) as service:
-            side = Side(name, service.port, session.bodies(name), service.running)
+            side = side_of(session, name, name, service)
             measure(side.plan(16, session.options.seconds), session.rest)
             found = worker_memory(side.running)
             which = "first" if count == 1 else "second"

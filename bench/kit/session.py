@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bench.kit.figures import Measured
 from bench.kit.processes import CannotRun
+from bench.kit.shared import SharedRedis
 from bench.kit.side import Side
 from bench.kit.worlds import World, request_bodies
 from models.contract.versions import bundle_path, read_active
@@ -49,7 +50,7 @@ class Session:
     measured: Measured = field(default_factory=Measured)
     worlds: dict[str, World] = field(default_factory=dict)
     sides: dict[str, Side] = field(default_factory=dict)
-    redis_url: str = ""
+    redis: SharedRedis | None = None
 
     def world(self, name: str) -> World:
         """Raises CannotRun for one that could not be made; why has been said."""
@@ -62,6 +63,12 @@ class Session:
         if name not in self.sides:
             raise CannotRun(f"the service {name} does not stand")
         return self.sides[name]
+
+    def store(self) -> SharedRedis:
+        """Raises CannotRun when it did not start; why has been said."""
+        if self.redis is None:
+            raise CannotRun("there is no Redis")
+        return self.redis
 
     def bundle(self, name: str) -> Path:
         """Raises CannotRun without an active one."""

@@ -7,12 +7,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from app.feature_store.embedded import find_server
 from bench.kit.processes import CannotRun, Running, clean_environment, running
 from models.contract.versions import bundle_path, read_active, write_active
 
 LOAD_TIMEOUT_S = 600.0
+
+
+class SharedRedis(NamedTuple):
+    """A server that stands for the whole run."""
+
+    url: str
+    pid: int
 
 
 def cores_of_machine() -> tuple[list[int], list[int]]:
@@ -24,13 +32,13 @@ def cores_of_machine() -> tuple[list[int], list[int]]:
 
 
 @contextmanager
-def redis_server(folder: Path, cores: Sequence[int]) -> Iterator[str]:
-    """A Redis that keeps nothing, on a unix socket; yields its URL. It runs beside the load client: what it spends is
-    no part of the service's time."""
+def redis_server(folder: Path, cores: Sequence[int]) -> Iterator[SharedRedis]:
+    """A Redis that keeps nothing, on a unix socket. It runs beside the load client: what it spends is no part of the
+    service's time."""
     socket = folder / "redis.sock"
     command = [find_server(), "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
-    with running([*command, "--dir", str(folder)], log=folder / "redis.log", cores=cores, ready=socket.exists):
-        yield f"unix://{socket}"
+    with running([*command, "--dir", str(folder)], log=folder / "redis.log", cores=cores, ready=socket.exists) as redis:
+        yield SharedRedis(f"unix://{socket.absolute()}", redis.process.pid)
 
 
 def load_users(data_dir: Path, redis_url: str, prefix: str, log: Path) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ Begin = Callable[[Path], AbstractContextManager[Service]]  # from the log file t
 
 
 def start_redis(session: Session, stack: ExitStack) -> None:
-    session.redis_url = stack.enter_context(shared.redis_server(session.options.logs, session.rest))
+    session.redis = stack.enter_context(shared.redis_server(session.options.logs, session.rest))
 
 
 def load_users(session: Session, name: str) -> None:
@@ -30,7 +31,7 @@ def load_users(session: Session, name: str) -> None:
     a prefix of its own, since users that are there are not loaded again."""
     for number in range(LOADS if name == MAIN else 1):
         log = session.options.logs / f"load-{name}.log"
-        told = shared.load_users(session.world(name).data_dir, session.redis_url, prefix_of(name, number), log)
+        told = shared.load_users(session.world(name).data_dir, session.store().url, prefix_of(name, number), log)
         speed = USERS_PER_S.search(told)
         if name == MAIN and speed is not None:
             session.measured.add(f"load_users_per_s/{name}", "users/s", float(speed[1].replace(",", "")))
@@ -68,8 +69,14 @@ def shortlist(
     """
     own = log.with_suffix("")
     shared.link_bundle(session.world(world).data_dir, own)
-    settings = {"redis_url": session.redis_url, "redis_prefix": prefix_of(world), **ALL_OF_IT, **more}
+    settings = {"redis_url": session.store().url, "redis_prefix": prefix_of(world), **ALL_OF_IT, **more}
     return services.shortlist(own, log, cores=cores or session.own, workers=workers, settings=settings)
+
+
+def side_of(session: Session, name: str, world: str, service: Service) -> Side:
+    """name: in figures. What the shared Redis spends meanwhile is counted beside it: one service is asked at a time."""
+    running = service.running if service.running.others else replace(service.running, others=(session.store().pid,))
+    return Side(name, service.port, session.bodies(world), running)
 
 
 def log_of(session: Session, name: str) -> Path:
@@ -79,6 +86,6 @@ def log_of(session: Session, name: str) -> Path:
 def _keep(session: Session, stack: ExitStack, name: str, world: str, begin: Begin) -> None:
     try:
         service = stack.enter_context(begin(log_of(session, name)))
-        session.sides[name] = Side(name, service.port, session.bodies(world), service.running)
+        session.sides[name] = side_of(session, name, world, service)
     except FAILURES as error:
         session.measured.missing.append(f"{name}: {error}")

@@ -7,6 +7,7 @@ the optimizer.
 """
 
 import argparse
+import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,10 +68,8 @@ def sequences_per_s(dataset: Dataset, options: SasRecOptions, seconds: float) ->
     log, until_ms = Steps(seconds), dataset.splits.valid_start_ms
     with TemporaryDirectory() as folder:
         run = Fit("throughput", "throughput", 0, until_ms, Path(folder, "throughput.npz"))
-        try:
+        with contextlib.suppress(EnoughSeen):
             fit(dataset, options.model_copy(update={"max_steps": 100_000, "max_epochs": 10_000}), run, log)
-        except EnoughSeen:
-            pass
     return options.batch_size / log.step_s
 
 
@@ -79,11 +78,8 @@ def rows_per_s(dataset: Dataset, options: TrainSection, train_folder: Path, seco
     ranker = options.ranker.model_copy(update={"epochs": 100})
     options = options.model_copy(update={"ranker": ranker})
     lists, log = Stages(dataset, options, train_folder, Silent()).ranker_lists(), Steps(seconds)
-    with TemporaryDirectory() as folder:
-        try:
-            fit_ranker(dataset, *lists, options, log, Path(folder, "ranker.npz"), "throughput")
-        except EnoughSeen:
-            pass
+    with TemporaryDirectory() as folder, contextlib.suppress(EnoughSeen):
+        fit_ranker(dataset, *lists, options, log, Path(folder, "ranker.npz"), "throughput")
     rows_per_list = len(lists.train.labels) / (len(lists.train.offsets) - 1)
     return ranker.batch_size * rows_per_list / log.step_s
 
