@@ -47,7 +47,7 @@ RUN apt-get update \
 COPY . .
 # an installation does without the extension where it must; an image has no reason to
 RUN /opt/pip/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
-    && python3.11 -m zipfile --list /wheels/*.whl | grep --quiet models/contract/kernels/compiled
+    && python3.11 -m zipfile --list /wheels/*.whl | grep --quiet 'models/contract/kernels/compiled.*\.so'
 
 FROM train-libraries AS train-build
 COPY --from=wheel /wheels /wheels

@@ -14,7 +14,7 @@ setup(
             include_dirs=[np.get_include()],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
             # without it a compiler may fuse a product and a sum on Arm: other bits than NumPy's
-            extra_compile_args=["-O3", "-ffp-contract=off"],
+            extra_compile_args=["-O3", "-g0", "-ffp-contract=off"],
             optional=True,
         )
     ]
