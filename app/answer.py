@@ -53,11 +53,12 @@ def _items(
 ) -> list[RecommendedItem]:
     table, names = call.engine.bundle.items, call.request.fields
     causes = iter(table.item_ids(because[because >= 0]))
-    reasons = [Reason(kind="because_of", item_id=next(causes)) if cause >= 0 else None for cause in because.tolist()]
-    ids, sources = table.item_ids(chosen.items), [SOURCE_NAMES[source] for source in chosen.sources.tolist()]
-    rows = zip(ids, scores.tolist(), sources, reasons, strict=True)
-    listed = [
-        RecommendedItem(item_id=item_id, rank=rank, score=round(score, 6), source=source, reason=reason)
+    reasons: list[Reason | None] = [
+        {"kind": "because_of", "item_id": next(causes)} if cause >= 0 else None for cause in because.tolist()
+    ]
+    rows = zip(table.item_ids(chosen.items), scores.tolist(), chosen.sources.tolist(), reasons, strict=True)
+    listed: list[RecommendedItem] = [
+        {"item_id": item_id, "rank": rank, "score": round(score, 6), "source": SOURCE_NAMES[source], "reason": reason}
         for rank, (item_id, score, source, reason) in enumerate(rows, 1)
     ]
     if names:

@@ -120,8 +120,9 @@ def allowed_items(marks: Mask, found: "FilterMask | None", removed: Sequence[NDA
     """
     out = np.sort(np.concatenate([NOTHING, *removed]))
     out = out[np.searchsorted(out, 0) :]
-    if len(out):
-        out = out[np.concatenate([[True], out[1:] != out[:-1]])]
+    again = out[1:] == out[:-1]
+    if again.any():
+        out = np.append(out[0], out[1:][~again])
     if found is None:
         return Allowed(None, out, len(marks) - len(out), marks)
     out = out[found.mask[out]]

@@ -7,9 +7,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from app.feature_store.load import LoadJob, LoadReport, load_states
 from models.contract.ids import hash_id
-from models.contract.state import Limits, pack
+from models.contract.state import Limits
 from models.data.dataset import Dataset
 from models.states import UserStates
+
+BLOCK = 256  # users whose states are built at once
 
 
 def load_users(
@@ -59,8 +61,10 @@ def load_tag(dataset: Dataset, shift_ms: int, end_ms: int) -> int:
 def packed_states(dataset: Dataset, *, shift_ms: int, end_ms: int, tag: int, start: int) -> Iterator[tuple[str, bytes]]:
     """(user id, packed state) of each user from number `start` on, in the order of the data set."""
     states = UserStates(dataset, shift_ms)
-    for user in range(start, dataset.num_users):
-        yield dataset.user_ids[user].decode(), pack(states.at(user, end_ms, tag))
+    for first in range(start, dataset.num_users, BLOCK):
+        users = range(first, min(first + BLOCK, dataset.num_users))
+        for user, packed in zip(users, states.packed(first, users.stop, end_ms, tag), strict=True):
+            yield dataset.user_ids[user].decode(), packed
 
 
 def describe(report: LoadReport) -> str:

@@ -2,10 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha1
 from itertools import islice
 from typing import Any
+
+from redis.cluster import RedisCluster
 
 from app.feature_store.event_log import EventLog
 from app.feature_store.keys import Keys, partition
@@ -18,7 +21,8 @@ from models.contract.state import Limits, UserState, pack, unpack
 from models.contract.state_merge import merge
 
 LOAD_STATE = Script.read("load_state")
-BATCH = 128
+BATCH = 256  # users of one run of the script, during which the server answers nobody else: a few milliseconds
+MARK_EVERY = 8  # batches; what was put since the last mark is found to be there already when the load goes on
 
 States = Callable[[int], Iterable[tuple[str, bytes]]]
 
@@ -74,11 +78,13 @@ def load_states(
         done = load.start()
         counts = Counter({"unchanged": done})
         on_progress(done)
-        for batch in _batches(job.states(done)):
-            counts += load.put(batch)
-            done += len(batch)
-            load.mark(done)
+        for number, of_batch in enumerate(_put_ahead(_batches(job.states(done)), load.put), 1):
+            counts += of_batch
+            done += of_batch.total()
+            if number % MARK_EVERY == 0:
+                load.mark(done)
             on_progress(done)
+        load.mark(done)
     return LoadReport(counts["loaded"], counts["merged"], counts["unchanged"], counts["erased"])
 
 
@@ -86,6 +92,20 @@ def _batches(states: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, by
     remaining = iter(states)
     while batch := list(islice(remaining, BATCH)):
         yield batch
+
+
+def _put_ahead(
+    batches: Iterable[list[tuple[str, bytes]]], put: Callable[[list[tuple[str, bytes]]], Counter[str]]
+) -> Iterator[Counter[str]]:
+    """Puts each batch in place, in a thread, while the next one is made: what became of each, in order."""
+    with ThreadPoolExecutor(1) as thread:
+        under_way: Future[Counter[str]] | None = None
+        for batch in batches:
+            if under_way is not None:
+                yield under_way.result()
+            under_way = thread.submit(put, batch)
+        if under_way is not None:
+            yield under_way.result()
 
 
 class _Load:
@@ -118,7 +138,7 @@ class _Load:
         loaded = dict(batch)
         calls = {user: _call(self._keys, user, raw, "") for user, raw in batch}
         while calls:
-            replies = run_script(self._client, LOAD_STATE, list(calls.values()))
+            replies = self._run(list(calls.values()))
             others: dict[str, bytes] = {}
             for user, (status, *stored) in zip(calls, replies, strict=True):
                 if status == b"other":
@@ -127,6 +147,16 @@ class _Load:
                     counts[status.decode()] += 1
             calls = self._merged_calls(others, loaded)
         return counts
+
+    def _run(self, calls: list[Call]) -> list[Any]:
+        """The script's reply for each user. One run for all of them, where their keys need not share a slot: the server
+        parses and syncs to its disk once."""
+        if isinstance(self._client, RedisCluster):
+            return [reply for replies in run_script(self._client, LOAD_STATE, calls) for reply in replies]
+        keys = [key for call in calls for key in call.keys]
+        args = [arg for call in calls for arg in call.args]
+        replies: list[Any] = run_script(self._client, LOAD_STATE, [Call(keys, args)])[0]
+        return replies
 
     def _merged_calls(self, others: dict[str, bytes], loaded: dict[str, bytes]) -> dict[str, Call]:
         old = {user: unpack(stored) for user, stored in others.items()}

@@ -167,7 +167,8 @@ def test_loading_again_changes_nothing(redis_url: str, key_prefix: str, client: 
 def test_an_interrupted_load_goes_on_where_it_stopped(
     redis_url: str, key_prefix: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped after 200 users, the next run counts 128 (the last full batch) as done and loads the others."""
+    """Stopped after 200 users, the next run counts 192 (three full batches) as done and loads the others; the cursor
+    stands at the second of them."""
 
     def interrupted(dataset: Dataset, **named: int) -> Iterator[tuple[str, bytes]]:
         for number, state in enumerate(packed_states(dataset, **named)):
@@ -176,10 +177,13 @@ def test_an_interrupted_load_goes_on_where_it_stopped(
             yield state
 
     monkeypatch.setattr("cli.load_users.packed_states", interrupted)
+    monkeypatch.setattr("app.feature_store.load.BATCH", 64)
+    monkeypatch.setattr("app.feature_store.load.MARK_EVERY", 2)
     with pytest.raises(KeyboardInterrupt):
         load(redis_url, key_prefix)
     monkeypatch.undo()
-    assert load(redis_url, key_prefix) == "loaded 172 users, 128 were loaded before"
+    assert client.hget(Keys(key_prefix).load_cursor(), "done") == b"128"
+    assert load(redis_url, key_prefix) == "loaded 108 users, 192 were loaded before"
     assert None not in all_states(client, key_prefix)
 
 
