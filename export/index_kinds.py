@@ -1,5 +1,5 @@
 """Kinds of FAISS index that are worth measuring, by the catalogue's size. What was tried and is not here:
-docs/decisions/23-index.md."""
+docs/decisions/25-index.md."""
 
 import math
 from dataclasses import dataclass

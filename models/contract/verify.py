@@ -18,7 +18,7 @@ _GET_IT_AGAIN = "copy the bundle again or export a new one"
 def verify_bundle(path: Path) -> Manifest:
     """The manifest of the bundle in this folder, once every byte of it is what the manifest says.
 
-    Raises BundleError with the name of the first file that is missing, unknown, not a plain file, or changed.
+    Raises BundleError with the name of a file that is missing, unknown, not a plain file, or changed.
     """
     manifest = _read_manifest(path)
     if path.name != manifest.version:
@@ -96,7 +96,7 @@ def _plain_files(path: Path) -> dict[str, int]:
 
 
 def _check_hashes(path: Path, files: dict[str, FileInfo]) -> None:
-    names = sorted(files)
+    names = sorted(files, key=lambda name: (-files[name].size, name))  # no large file is left for the end
     with ThreadPoolExecutor(HASHING_THREADS, "bundle-hash") as pool:  # hashlib releases the interpreter's lock
         for name, digest in zip(names, pool.map(lambda name: sha256_file(path / name), names), strict=True):
             if digest != files[name].sha256:
