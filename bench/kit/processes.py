@@ -5,6 +5,7 @@ with running([sys.executable, "-m", "bench.noop", "--port", "9000"], log=folder 
     before = noop.cpu()
 """
 
+import ctypes
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from bench.kit.cpu import Cpu, Life, Memory, cpu, descendants, is_alive, lives, 
 POLL_S = 0.02
 GRACE_S = 1.0  # for descendants to follow a process that has ended
 TAIL_LINES = 5
+_LIBC, _PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -78,11 +80,18 @@ def running(
 def start_pinned(
     command: Sequence[str], *, log: Path, cores: Sequence[int] | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start it in a session of its own: Ctrl-C in the terminal reaches it through `stop` alone."""
+    """Start it in a session of its own: Ctrl-C in the terminal reaches it through `stop` alone. Should the thread that
+    called this end without a `stop`, as when the benchmark is killed, it gets SIGTERM."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out, _pinned(cores):
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=env,
+            start_new_session=True,
+            preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),  # one call into libc, no lock taken
         )
 
 

@@ -84,6 +84,21 @@ def test_what_a_killed_process_leaves_behind_is_stopped_too(tmp_path: Path) -> N
     _gone(family)
 
 
+def test_when_the_benchmark_is_killed_its_processes_end(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from bench.kit.processes import start_pinned; "
+        f"start_pinned([sys.executable, '-c', 'import time; time.sleep(60)'], log=Path({str(tmp_path / 'log')!r})); "
+        "print('up', flush=True); import time; time.sleep(60)"
+    )
+    log = tmp_path / "benchmark.log"
+    with running(python(code), log=log, ready=lambda: log.read_text() == "up\n") as benchmark:
+        family = lives([benchmark.process.pid])
+        assert len(family) == 2
+        benchmark.process.kill()
+        benchmark.process.wait()
+        _gone(family)
+
+
 def test_nobody_listens_on_a_free_port() -> None:
     assert not answers(f"http://127.0.0.1:{free_port()}/readyz")
 
