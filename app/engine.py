@@ -100,13 +100,16 @@ class Engine:
         sizes = [len(part) for part in items]
         names, length = self.ranking.user_inputs, self.ranking.history_length
         user = _run(self.ranking.user, user_inputs(names, length, histories, features))
+        alone = len(sizes) == 1  # the most frequent case, in which nothing is to be joined
         inputs: dict[str, NDArray[Any]] = {
             "user": user,  # [B, u]
-            "item_part": self.ranking.item_part.take(np.concatenate(items), axis=0, mode="clip"),  # [sum n, h]
-            "cross": np.concatenate(cross),  # [sum n, c]
-            "row_user": np.repeat(np.arange(len(sizes)), sizes),  # [sum n]
+            # [sum n, h]
+            "item_part": self.ranking.item_part.take(items[0] if alone else np.concatenate(items), axis=0, mode="clip"),
+            "cross": cross[0] if alone else np.concatenate(cross),  # [sum n, c]
+            "row_user": np.zeros(sizes[0], np.int64) if alone else np.repeat(np.arange(len(sizes)), sizes),  # [sum n]
         }
-        return np.split(_run(self.ranking.head, inputs), np.cumsum(sizes)[:-1])
+        scores = _run(self.ranking.head, inputs)
+        return [scores] if alone else np.split(scores, np.cumsum(sizes)[:-1])
 
 
 def open_engine(path: Path, filter_cache_bytes: int) -> Engine:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from models.ranking.embedding import flat
 from models.ranking.inputs import RankerInputs
 from models.ranking.options import RankerOptions
-from models.ranking.pieces import Half, Share, Term
+from models.ranking.pieces import Affine, Half, Share, Term, TermHead
 
 
 class Weights(nn.Module):
@@ -34,20 +34,20 @@ class Weights(nn.Module):
 
 
 class FirstLayerHalf(Half):
-    """Block: the side's share of the first layer.  start: of the part of the field vectors that it reads."""
+    """Addend: the side's share of the first layer.  start: of the part of the field vectors that it reads."""
 
     def __init__(self, num_fields: int, dim: int, fan_in: int, options: RankerOptions, start: int = 0) -> None:
         super().__init__()
-        self.width, self.start = options.hidden[0], start
-        self.first = Weights(num_fields * dim, self.width, fan_in)
+        self.addends, self.start = options.hidden[0], start
+        self.first = Weights(num_fields * dim, self.addends, fan_in)
         self.dropout = nn.Dropout(options.embedding_dropout)
 
     def forward(self, categorical: Tensor, numeric: Tensor, fields: Tensor) -> Share:
-        return Share(block=self.first(flat(self.dropout(fields[:, :, self.start :]))))
+        return Share(addend=self.first(flat(self.dropout(fields[:, :, self.start :]))))
 
 
 class Mlp(nn.Module):
-    """The layers from the sum of the first one's shares on: [n, hidden[0]] -> [n]. The score's bias is the head's."""
+    """The layers from the first one's sum of shares on: [n, hidden[0]] -> [n, 1]. The score's bias is the head's."""
 
     def __init__(self, options: RankerOptions) -> None:
         super().__init__()
@@ -61,18 +61,21 @@ class Mlp(nn.Module):
         hidden = self.dropout(F.relu(self.norms[0](first)))
         for number, layer in enumerate(self.layers, 1):
             hidden = self.dropout(F.relu(self.norms[number](layer(hidden))))
-        score: Tensor = self.out(hidden)[:, 0]
+        score: Tensor = self.out(hidden)
         return score
 
 
-class DeepHead(nn.Module):
+class DeepHead(TermHead):
     def __init__(self, num_cross: int, fan_in: int, options: RankerOptions) -> None:
         super().__init__()
         self.first, self.bias = first_of_head(num_cross, fan_in, options)
         self.mlp = Mlp(options)
 
-    def forward(self, user: Tensor, item: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
-        score: Tensor = self.mlp(user.index_select(0, row_user) + item + self.first(cross) + self.bias)
+    def affine(self) -> Affine:
+        return Affine(self.first.weight.T, self.bias)
+
+    def forward(self, total: Tensor, user: Tensor, item: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
+        score: Tensor = self.mlp(total)
         return score
 
 

@@ -57,15 +57,20 @@ class FieldEmbedding(nn.Module):
 
 
 def row_sums(values: Tensor) -> Tensor:
-    """Sums over the last axis, [..., n] -> [...].
+    """Sums over the last axis, [..., n] -> [...]."""
+    return column_of_sums(values).squeeze(-1)
+
+
+def column_of_sums(values: Tensor, weight: float = 1.0) -> Tensor:
+    """Sums over the last axis, times the weight, [..., n] -> [..., 1].
 
     As a product with ones: onnxruntime's own sum over rows that do not fill its vectors adds in another order when a
     request shares a batch, and the last bits of a score then depend on the others.
     """
     width = values.shape[-1]
     if not width:  # onnxruntime's product of that width is whatever the memory held, its sum loses a dimension
-        return values.new_zeros(values.shape[:-1])
-    return values @ values.new_ones(width)
+        return values.new_zeros((*values.shape[:-1], 1))
+    return values @ values.new_full((width, 1), weight)
 
 
 def flat(fields: Tensor) -> Tensor:

@@ -17,13 +17,13 @@ from models.ranking.pieces import Half, Ranker, Share, Side, Term, assemble
 
 
 class WeightedFirstLayerHalf(Half):
-    """Block: the share of the first layer over [weight, vector] of each of the side's fields."""
+    """Addend: the share of the first layer over [weight, vector] of each of the side's fields."""
 
     def __init__(self, weights: FieldEmbedding, num_fields: int, fan_in: int, options: RankerOptions) -> None:
         super().__init__()
         self.weights = weights
         self.layer = FirstLayerHalf(num_fields, 1 + options.dim, fan_in, options)
-        self.width = self.layer.width
+        self.addends = self.layer.addends
 
     def forward(self, categorical: Tensor, numeric: Tensor, fields: Tensor) -> Share:
         both = torch.cat([self.weights(categorical, numeric), fields], 2)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from models.ranking.embedding import FieldEmbedding, flat, row_sums
+from models.ranking.embedding import FieldEmbedding, column_of_sums, flat
 from models.ranking.inputs import RankerInputs
 from models.ranking.options import RankerOptions
 from models.ranking.pieces import Half, Ranker, Share, Term, assemble
@@ -16,7 +16,7 @@ class LinearHalf(Half):
         self.weights = weights
 
     def forward(self, categorical: Tensor, numeric: Tensor, fields: Tensor) -> Share:
-        return Share(own=row_sums(flat(self.weights(categorical, numeric))))
+        return Share(own=column_of_sums(flat(self.weights(categorical, numeric))))
 
 
 def linear(inputs: RankerInputs) -> Term:

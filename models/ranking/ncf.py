@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from models.ranking.deep import DeepHead, FirstLayerHalf
-from models.ranking.embedding import FieldEmbedding, row_sums
+from models.ranking.embedding import FieldEmbedding, column_of_sums
 from models.ranking.inputs import ITEM_ID, USER_ID, Fields, RankerInputs
 from models.ranking.options import RankerOptions
-from models.ranking.pieces import Half, Head, Ranker, Share, Side, Term
+from models.ranking.pieces import Half, Head, Ranker, Share, Side, Term, TermHead
 
 
 class FactorHalf(Half):
@@ -30,9 +30,9 @@ class FactorHalf(Half):
         return Share(block=vector if self.weights is None else vector * self.weights)
 
 
-class FactorHead(nn.Module):
-    def forward(self, user: Tensor, item: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
-        return row_sums(user.index_select(0, row_user) * item)
+class FactorHead(TermHead):
+    def forward(self, total: Tensor, user: Tensor, item: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
+        return column_of_sums(user.index_select(0, row_user) * item)
 
 
 def gmf(inputs: RankerInputs, options: RankerOptions) -> Ranker:

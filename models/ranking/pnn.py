@@ -19,11 +19,11 @@ from models.ranking.embedding import flat, row_sums
 from models.ranking.inputs import RankerInputs
 from models.ranking.lr import field_vectors
 from models.ranking.options import RankerOptions
-from models.ranking.pieces import Half, Ranker, Share, Term, assemble
+from models.ranking.pieces import Affine, Half, Ranker, Share, Term, TermHead, assemble
 
 
-class InnerHalf(Half):
-    """Block: [share of the first layer | the vectors]."""
+class InnerHalf(nn.Module):
+    """The side's products and its vectors."""
 
     pairs: Tensor
 
@@ -34,7 +34,7 @@ class InnerHalf(Half):
         self.weights = Weights(self.pairs.shape[1], outputs, fan_in)
 
     def forward(self, fields: Tensor) -> tuple[Tensor, Tensor]:
-        """fields [n, F, k] -> share of the first layer [n, outputs], block [n, width]."""
+        """fields [n, F, k] -> share of the first layer [n, outputs], vectors [n, width]."""
         products = fields.index_select(1, self.pairs[0]) * fields.index_select(1, self.pairs[1])
         return self.weights(row_sums(products)), flat(fields)
 
@@ -72,15 +72,12 @@ class InnerHead(nn.Module):
         return share
 
 
-class OuterHalf(Half):
-    """Block: the sum of the vectors [n, k]."""
+class OuterHalf(nn.Module):
+    """The sum of the vectors."""
 
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.width = dim
-
-    def forward(self, fields: Tensor) -> tuple[None, Tensor]:
-        return None, fields.sum(1)
+    def forward(self, fields: Tensor) -> Tensor:
+        """fields [n, F, k] -> [n, k]."""
+        return fields.sum(1)
 
 
 class OuterHead(nn.Module):
@@ -89,52 +86,51 @@ class OuterHead(nn.Module):
         self.cross = nn.Parameter(torch.randn(num_cross, dim) * 0.01)
         self.weights = Weights(dim * dim, outputs, fan_in)
 
-    def forward(self, user: Tensor, item: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
-        total = user.index_select(0, row_user) + item
-        if self.cross.shape[0]:
-            total = total + cross @ self.cross
+    def forward(self, total: Tensor) -> Tensor:
+        """total: the sum over all fields [n, k] -> share of the first layer [n, outputs]."""
         share: Tensor = self.weights((total.unsqueeze(2) * total.unsqueeze(1)).flatten(1))
         return share
 
 
 class ProductHalf(Half):
-    """Block: [share of the first layer | blocks of the products]."""
+    """Addend: [share of the first layer | the sum of the vectors, for OPNN].  Block: the vectors, for IPNN."""
 
-    def __init__(self, first: FirstLayerHalf, products: Sequence[InnerHalf | OuterHalf]) -> None:
+    def __init__(self, first: FirstLayerHalf, products: Sequence[InnerHalf | OuterHalf], dim: int) -> None:
         super().__init__()
         self.first, self.products = first, nn.ModuleList(products)
-        self.width = first.width + sum(product.width for product in products)
+        self.addends = first.addends + sum(dim for product in products if isinstance(product, OuterHalf))
+        self.width = sum(product.width for product in products if isinstance(product, InnerHalf))
 
     def forward(self, categorical: Tensor, numeric: Tensor, fields: Tensor) -> Share:
-        first, blocks = self.first(categorical, numeric, fields).block, []
+        first, sums, block = self.first(categorical, numeric, fields).addend, [], None
         for product in self.products:
-            share, block = product(fields)
-            first = first if share is None else first + share
-            blocks.append(block)
-        return Share(block=torch.cat([first, *blocks], 1))
+            if isinstance(product, OuterHalf):
+                sums.append(product(fields))
+            else:
+                share, block = product(fields)
+                first = first + share
+        return Share(addend=torch.cat([first, *sums], 1), block=block)
 
 
-class ProductHead(nn.Module):
+class ProductHead(TermHead):
     def __init__(
-        self,
-        inputs: RankerInputs,
-        fan_in: int,
-        options: RankerOptions,
-        products: Sequence[nn.Module],
-        widths: tuple[list[int], list[int]],
+        self, inputs: RankerInputs, fan_in: int, options: RankerOptions, products: Sequence[InnerHead | OuterHead]
     ) -> None:
-        """widths: of the parts of the user's block and of the item's."""
         super().__init__()
         self.first, self.bias = first_of_head(inputs.cross, fan_in, options)
         self.products, self.mlp = nn.ModuleList(products), Mlp(options)
-        self.user_widths, self.item_widths = widths
 
-    def forward(self, user: Tensor, item: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
-        user_first, *user_blocks = torch.split(user, self.user_widths, 1)
-        item_first, *item_blocks = torch.split(item, self.item_widths, 1)
-        first = user_first.index_select(0, row_user) + item_first + self.first(cross) + self.bias
-        for product, user_block, item_block in zip(self.products, user_blocks, item_blocks, strict=True):
-            first = first + product(user_block, item_block, cross, row_user)
+    def affine(self) -> Affine:
+        weights = [self.first.weight.T, *(product.cross for product in self.products if isinstance(product, OuterHead))]
+        bias = [self.bias, *(self.bias.new_zeros(part.shape[1]) for part in weights[1:])]
+        return Affine(torch.cat(weights, 1), torch.cat(bias))
+
+    def forward(self, total: Tensor, user: Tensor, item: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
+        outputs = len(self.bias)
+        first, fields = total[:, :outputs], total[:, outputs:]
+        for product in self.products:
+            share = product(fields) if isinstance(product, OuterHead) else product(user, item, cross, row_user)
+            first = first + share
         score: Tensor = self.mlp(first)
         return score
 
@@ -146,19 +142,12 @@ def _pnn(inputs: RankerInputs, options: RankerOptions, *, inner: bool, outer: bo
     halves = []
     for num_fields in (inputs.user_fields, inputs.item_fields):
         products: list[InnerHalf | OuterHalf] = [InnerHalf(num_fields, dim, outputs, fan_in)] if inner else []
-        products += [OuterHalf(dim)] if outer else []
-        halves.append(ProductHalf(FirstLayerHalf(num_fields, dim, fan_in, options), products))
-    user, item = halves
-    heads: list[nn.Module] = [InnerHead(inputs, dim, outputs, fan_in)] if inner else []
+        products += [OuterHalf()] if outer else []
+        halves.append(ProductHalf(FirstLayerHalf(num_fields, dim, fan_in, options), products, dim))
+    heads: list[InnerHead | OuterHead] = [InnerHead(inputs, dim, outputs, fan_in)] if inner else []
     heads += [OuterHead(inputs.cross, dim, outputs, fan_in)] if outer else []
-    widths = _widths(user), _widths(item)
-    term = Term(user, item, ProductHead(inputs, fan_in, options, heads, widths))
+    term = Term(halves[0], halves[1], ProductHead(inputs, fan_in, options, heads))
     return assemble(inputs, *field_vectors(inputs, dim), [term])
-
-
-def _widths(half: ProductHalf) -> list[int]:
-    products = [product for product in half.products if isinstance(product, InnerHalf | OuterHalf)]
-    return [half.first.width, *(product.width for product in products)]
 
 
 def ipnn(inputs: RankerInputs, options: RankerOptions) -> Ranker:

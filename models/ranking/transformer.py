@@ -20,7 +20,7 @@ from models.ranking.deep import FirstLayerHalf, Mlp, Weights, first_of_head
 from models.ranking.embedding import FieldEmbedding
 from models.ranking.inputs import RankerInputs
 from models.ranking.options import RankerOptions
-from models.ranking.pieces import Head, Ranker, Share, Side, Term
+from models.ranking.pieces import Affine, Head, Ranker, Share, Side, Term, TermHead
 
 MAX_SETS = 64  # sets further back share one vector
 
@@ -63,11 +63,11 @@ class History(nn.Module):
 
 
 class UserHalf(FirstLayerHalf):
-    """Block: the share of the first layer, and after it the row of the history, which HistorySide appends."""
+    """Addend: the share of the first layer.  Block: the row of the history, which HistorySide appends."""
 
     def __init__(self, inputs: RankerInputs, fan_in: int, history: History, options: RankerOptions) -> None:
         super().__init__(inputs.user_fields, options.dim, fan_in, options)
-        self.width += history.width
+        self.width = history.width
 
 
 class HistorySide(Side):
@@ -81,17 +81,16 @@ class HistorySide(Side):
 
 
 class ItemHalf(FirstLayerHalf):
-    """Block: the share of the first layer, then the candidate's token."""
+    """Addend: the share of the first layer.  Block: the candidate's token."""
 
     def __init__(self, inputs: RankerInputs, fan_in: int, token: Token, options: RankerOptions) -> None:
         super().__init__(inputs.item_fields, options.dim, fan_in, options)
-        self.width += options.dim
+        self.width = options.dim
         self.token = token
 
     def forward(self, categorical: Tensor, numeric: Tensor, fields: Tensor) -> Share:
-        first = super().forward(categorical, numeric, fields).block
-        assert first is not None
-        return Share(block=torch.cat([first, self.token(categorical, torch.zeros_like(categorical[:, 0]))], 1))
+        first = super().forward(categorical, numeric, fields)
+        return first._replace(block=self.token(categorical, torch.zeros_like(categorical[:, 0])))
 
 
 class Block(nn.Module):
@@ -115,10 +114,10 @@ class Block(nn.Module):
         return out
 
 
-class TransformerHead(nn.Module):
+class TransformerHead(TermHead):
     def __init__(self, inputs: RankerInputs, fan_in: int, options: RankerOptions) -> None:
         super().__init__()
-        self.sizes = [options.hidden[0], options.history_length * options.dim, options.history_length]
+        self.sizes = [options.history_length * options.dim, options.history_length]
         self.length = options.history_length
         self.blocks = nn.ModuleList(Block(options) for _ in range(options.layers))
         self.norm = nn.LayerNorm(options.dim)
@@ -126,10 +125,12 @@ class TransformerHead(nn.Module):
         self.from_sequence = Weights(2 * options.dim, options.hidden[0], fan_in)
         self.mlp = Mlp(options)
 
-    def forward(self, user: Tensor, item: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
-        user_first, tokens, real = torch.split(user.index_select(0, row_user), self.sizes, 1)
-        item_first, candidate = item[:, : self.sizes[0]], item[:, self.sizes[0] :]
-        x = torch.cat([tokens.reshape(-1, self.length, candidate.shape[1]), candidate.unsqueeze(1)], 1)  # [n, L + 1, k]
+    def affine(self) -> Affine:
+        return Affine(self.first.weight.T, self.bias)
+
+    def forward(self, total: Tensor, user: Tensor, item: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
+        tokens, real = torch.split(user.index_select(0, row_user), self.sizes, 1)
+        x = torch.cat([tokens.reshape(-1, self.length, item.shape[1]), item.unsqueeze(1)], 1)  # [n, L + 1, k]
         bias = F.pad(1e4 * (real - 1.0), (0, 1)).unsqueeze(1).unsqueeze(1)  # no padding is attended to
         for block in self.blocks:
             x = block(x, bias)
@@ -137,7 +138,7 @@ class TransformerHead(nn.Module):
         share = real / real.sum(1, keepdim=True).clamp(min=1.0)  # a sum of ones, exact in any order
         pooled = (share.unsqueeze(1) @ x[:, :-1])[:, 0]
         sequence = self.from_sequence(torch.cat([pooled, x[:, -1]], 1))
-        score: Tensor = self.mlp(user_first + item_first + sequence + self.first(cross) + self.bias)
+        score: Tensor = self.mlp(total + sequence)
         return score
 
 

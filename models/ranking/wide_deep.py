@@ -15,7 +15,7 @@ from models.ranking.deep import deep
 from models.ranking.inputs import RankerInputs
 from models.ranking.lr import field_vectors, linear
 from models.ranking.options import RankerOptions
-from models.ranking.pieces import Half, Ranker, Share, Term, assemble
+from models.ranking.pieces import Half, Ranker, Share, Term, TermHead, assemble
 
 MAX_WEIGHTS = 20_000_000  # of one cross
 MAX_CODES = 2_000  # of the smaller feature of a cross of both sides: that many numbers in each row
@@ -48,15 +48,15 @@ class CrossesHalf(Half):
         own, block = None, []
         for (first, second), table in zip(self.within, self.own_tables, strict=True):
             code = categorical[:, first.position] * second.size + categorical[:, second.position]
-            weight = F.embedding(code, table)[:, 0]
+            weight = F.embedding(code, table)
             own = weight if own is None else own + weight
         for (feature, codes), table in zip(self.across, self.tables, strict=True):
             code = categorical[:, feature.position]
             block.append(F.embedding(code, table) if codes else code.unsqueeze(1).to(numeric.dtype))
-        return Share(own, torch.cat(block, 1) if block else None)
+        return Share(own=own, block=torch.cat(block, 1) if block else None)
 
 
-class CrossesHead(nn.Module):
+class CrossesHead(TermHead):
     """Picks the weight of each cross of both sides."""
 
     def __init__(self, user: CrossesHalf, item: CrossesHalf) -> None:
@@ -65,7 +65,7 @@ class CrossesHead(nn.Module):
         self.user_widths = [codes or 1 for codes in self.user_codes]
         self.item_widths = [codes or 1 for _, codes in item.across]
 
-    def forward(self, user: Tensor, item: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
+    def forward(self, total: Tensor, user: Tensor, item: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
         score = cross.new_zeros(cross.shape[0])
         parts = zip(torch.split(user, self.user_widths, 1), torch.split(item, self.item_widths, 1), strict=True)
         for (users, items), codes in zip(parts, self.user_codes, strict=True):
@@ -75,7 +75,7 @@ class CrossesHead(nn.Module):
             else:
                 place = users.index_select(0, row_user).to(torch.int64)
                 score = score + items.gather(1, place)[:, 0]
-        return score
+        return score.unsqueeze(1)
 
 
 def wide_deep(inputs: RankerInputs, options: RankerOptions) -> Ranker:
