@@ -52,7 +52,10 @@ def tables_of(rng: np.random.Generator, num_items: int) -> tuple[NDArray[Any], N
     values[rng.random(values.shape) < 0.3] = rng.random()
     if rng.random() < 0.1:
         values[rng.random(values.shape) < 0.2] = rng.choice([np.nan, np.inf])
-    codes = rng.integers(0, 6, (num_items, num_columns)).astype(rng.choice([np.uint8, np.int16, np.uint16, np.int32]))
+    codes = rng.integers(0, 6, (num_items, num_columns)) * rng.choice([1, 819, 1024, 2000])  # to 4095, and past it
+    codes = codes.astype(
+        rng.choice([np.uint8, np.int16, np.uint16, np.int32]) if codes.max(initial=0) < 6 else np.int16
+    )
     return readonly(near), readonly(values.astype(rng.choice([np.float16, np.float32]))), readonly(codes)
 
 
