@@ -25,9 +25,12 @@ from redis.asyncio import Redis as AsyncRedis
 
 from bench.kit.naive_files import FOLDER, ITEM_CATEGORICAL, ITEM_NUMERIC, ITEM_VECTORS, RANKER, TOWER, read_info
 from bench.kit.uvicorn_server import serve, yardstick_arguments
+from models.contract import features as contract_features
+from models.contract import history as contract_history
 from models.contract.bundle import open_bundle
 from models.contract.features import DAY_MS, ItemTables, UserFeatures, cross_features, user_features
 from models.contract.history import History, read_history
+from models.contract.kernels import plain
 from models.contract.schema import NumericFeature
 from models.contract.state import COUNTER, empty
 from models.contract.user_inputs import user_inputs
@@ -183,6 +186,8 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True, help="data folder with an active bundle")
     parser.add_argument("--redis-url", required=True, help="server that holds what `seed` wrote")
     arguments = parser.parse_args()
+    for module in (contract_features, contract_history):
+        vars(module)["kernels"] = plain  # a team's first week has NumPy and no C
     serve(create_app(NaiveRecommender(arguments.data_dir, arguments.redis_url)), arguments.port)
 
 
