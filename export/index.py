@@ -178,7 +178,8 @@ def _lists_by_nearness(index: Any, vectors: NDArray[np.float32]) -> Iterator[Non
     """
     lists = faiss.try_extract_index_ivf(index)
     if lists is None:
-        yield
+        with one_thread():  # small steps, which take longer in turns with others
+            yield
         return
     lists.cp.max_points_per_centroid, lists.cp.niter = POINTS_A_LIST, ROUNDS
     lengths = np.linalg.norm(vectors, axis=1)

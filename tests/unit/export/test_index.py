@@ -149,9 +149,11 @@ def test_large_catalogues_are_searched_by_lists_in_the_edge_profile_too() -> Non
     assert {candidate.kind for candidate in small_candidates(1_000_000)} == {"IVF4096,SQ8"}
 
 
-def test_the_tuned_parameter_is_the_least_with_which_all_users_find_enough() -> None:
+@pytest.mark.parametrize("swapped", [0, 1])  # the half that needs more chooses, or tells
+def test_the_tuned_parameter_is_the_least_with_which_all_users_find_enough(swapped: int) -> None:
     """With the chosen number of lists both halves of them do; with the next smaller number one half does not."""
     items, users = clustered(3000, 16), clustered(60, 16, seed=1)
+    users[swapped::2] = np.random.default_rng(2).normal(size=(30, 16))  # of no cluster: they need more lists
     built = build_index(items, users, IndexWish(recall=0.9), [Candidate("IVF64,SQ8", tuned="nprobe")], k=100)
     index = faiss.deserialize_index(np.frombuffer(built.data, np.uint8))
     chosen, values = built.info.parameters["nprobe"], values_of(index, "nprobe")
