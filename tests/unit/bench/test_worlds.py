@@ -12,7 +12,6 @@ from bench.kit.shop import make_catalogue
 from bench.kit.worlds import NUM_STEPS, World, build_world, demo_world, item_numbers, request_bodies, world_key
 from cli.main import app
 from cli.parity import check_parity
-from export.graphs import open_session, run
 from export.offline import BundleSystem, open_models
 from models.contract.bundle import open_bundle
 from models.contract.versions import bundle_path, list_bundles, read_active
@@ -72,13 +71,12 @@ def test_item_vectors_are_the_catalogues_but_for_the_last_dimension(world: World
 
 def test_what_is_near_to_a_user_is_of_their_clusters(world: World) -> None:
     """Of the nearest 50 more than half, where 1 item of 10 is of a cluster."""
-    dataset, bundle = load_dataset(world.data_dir / "prepared"), open_bundle(active_bundle(world))
+    dataset = load_dataset(world.data_dir / "prepared")
     clusters = make_catalogue(NUM_ITEMS, np.random.default_rng(3)).cluster[item_numbers(dataset)]
-    models = open_models(dataset, bundle)
-    tower = open_session(bundle.user_tower.read_bytes())
+    models = open_models(dataset, open_bundle(active_bundle(world)))
     shares = []
     for who in moments(dataset, range(50), dataset.splits.end_ms):
-        [vector] = run(tower, tower_inputs(dataset.schema, models.retrieval, [who]))
+        [vector] = models.retrieval.tower(tower_inputs(dataset.schema, models.retrieval, [who]))
         near = exact_nearest(models.retrieval.item_vectors, vector, np.ones(NUM_ITEMS, np.bool_), 50)
         often = np.bincount(clusters[who.history.items], minlength=NUM_ITEMS) >= 0.2 * len(who.history)
         shares.append(often[clusters[near]].mean())
