@@ -1,5 +1,6 @@
 """`shortlist load`: put the users of the prepared data, with their histories, into the feature store."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -32,8 +33,11 @@ def load(
         dataset = load_dataset(data_dir / "prepared")
         shift = clock_shift_ms(data_dir) if shift_ms is None else shift_ms
         with redis_address(redis_url, data_dir) as url:
+            begun_s = time.perf_counter()
             report = load_users(dataset, url, shift_ms=shift, prefix=redis_prefix, cluster=redis_cluster)
-    typer.echo(describe(report))
+            seconds = time.perf_counter() - begun_s
+    speed = f", {report.changed / seconds:,.0f} users a second" if report.changed else ""
+    typer.echo(describe(report) + speed)
 
 
 def clock_shift_ms(data_dir: Path) -> int:
