@@ -1,5 +1,6 @@
 """`shortlist bench`: how fast this machine serves, beside yardsticks measured in the same run."""
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,9 @@ def run(
     context: typer.Context,
     data_dir: DataDir = DATA_DIR,
     quick: Annotated[bool, typer.Option("--quick", help="60,000 items only, in about 2 minutes.")] = False,
-    large: Annotated[bool, typer.Option("--large", help="10 million items, too: an hour and 20 GB of memory.")] = False,
+    large: Annotated[
+        bool, typer.Option("--large", help="10 million items, too: hours, and more memory than 24 GB.")
+    ] = False,
     demo_data_dir: Annotated[
         Path | None, typer.Option(help="Data folder of the demo; without it one is made, in about 3 minutes.")
     ] = None,
@@ -41,6 +44,7 @@ def run(
     folder = data_dir / "bench"
     sizes = ("60k",) if quick else tuple(SIZES) if large else ("60k", "1m")
     demo = None if quick else demo_data_dir or folder / "demo"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that services are stopped on this way, too
     with reported(CannotRun):
         _measure(Options(folder, demo, sizes, rounds=3 if quick else 5, seconds=2.0, quick=quick), output, record)
 

@@ -16,9 +16,11 @@ from bench.kit.results import Results
 from bench.kit.session import DEMO, MAIN, SIZES, Options, Session
 from bench.kit.shared import cores_of_machine
 from bench.kit.worlds import build_world, demo_world
+from export.gates import GateError
+from models.data.errors import DataError
 
 BUILD_S = {"60k": 60.0, "1m": 260.0, "10m": 3_000.0}
-FAILURES = (CannotRun, LoadFailed, OSError, ValueError)
+FAILURES = (CannotRun, LoadFailed, GateError, DataError, OSError, ValueError)
 
 OnStep = Callable[[str, float, float], None]  # what begins, seconds' worth done, of how many in all
 
