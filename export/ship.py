@@ -36,6 +36,7 @@ from export.quality import (
 )
 from export.quantize import quantize
 from export.ship_tables import ship_embeddings, ship_rows
+from export.user_tables import summed
 from export.write import RankingContent
 from models.contract import bundle as layout
 from models.contract.features import cross_names
@@ -44,6 +45,7 @@ from models.data.dataset import Dataset
 from models.ranking.inputs import item_codes
 from models.ranking.pieces import Ranker
 from models.ranking.samples import item_numbers
+from models.ranking.train import ranker_inputs
 from models.retrieval.model import RetrievalModel
 from models.train import Trained
 
@@ -91,7 +93,7 @@ def ship_ranker(
     num_cross = model.head_module.cross_weight.shape[0]
     history_length = model.user_module.history_length
     ranked = ranked_requests(dataset, asked, num_cross, model.user_inputs, history_length)
-    plain_user, plain_head = _user_onnx(model, ranked), _head_onnx(model, ranked, item_part)
+    plain_user, plain_head = _user_onnx(dataset, model, ranked), _head_onnx(model, ranked, item_part)
     user = _ship_ranking_user(model, plain_user, ranked, plain_head, item_part, profile)
     head = _ship_head(model.head_module, plain_head, ranked, user.graph, item_part, profile)
     rows = ship_rows(RankingParts(user.graph, head.graph, item_part), ranked, profile, TIMED)
@@ -129,8 +131,10 @@ def _user_io(model: Ranker) -> GraphIO:
     return HISTORY_RANKING_USER_IO if model.user_module.history_length else RANKING_USER_IO
 
 
-def _user_onnx(model: Ranker, ranked: RankedRequests) -> bytes:
-    return to_onnx(model.user_module, _user_io(model), _sample_of(ranked.users))
+def _user_onnx(dataset: Dataset, model: Ranker, ranked: RankedRequests) -> bytes:
+    inputs = ranker_inputs(dataset, candidates=False)
+    tables = summed(model.user_module, list(inputs.user_sizes.values()), inputs.user_numeric)
+    return to_onnx(tables or model.user_module, _user_io(model), _sample_of(ranked.users))
 
 
 def _ship_ranking_user(

@@ -37,4 +37,6 @@ def user_inputs(
 
 
 def _stacked(names: tuple[str, str], rows: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    if len(rows) == 1:  # a view is enough for one user
+        return {name: part[None] for name, part in zip(names, rows[0], strict=True)}
     return {name: np.stack(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}

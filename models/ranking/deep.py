@@ -61,7 +61,7 @@ class Mlp(nn.Module):
         hidden = self.dropout(F.relu(self.norms[0](first)))
         for number, layer in enumerate(self.layers, 1):
             hidden = self.dropout(F.relu(self.norms[number](layer(hidden))))
-        score: Tensor = self.out(hidden)
+        score: Tensor = hidden @ self.out.weight.T  # as a MatMul onnxruntime adds the other terms in the same step
         return score
 
 

@@ -37,9 +37,12 @@ class PairsHead(TermHead):
         return Affine(self.cross, self.cross.new_zeros(self.cross.shape[1]))
 
     def forward(self, total: Tensor, user: Tensor, item: Tensor, cross: Tensor, row_user: Tensor) -> Tensor:
-        score = column_of_sums(total * total, 0.5)
-        if self.cross.shape[0]:
-            score = score + (cross * cross) @ (-0.5 * self.cross.square().sum(1, keepdim=True))
+        if not self.cross.shape[0]:
+            return column_of_sums(total * total, 0.5)
+        both = torch.cat([total, cross], 1)
+        score: Tensor = (both * both) @ torch.cat(
+            [self.cross.new_full((total.shape[1], 1), 0.5), -0.5 * self.cross.square().sum(1, keepdim=True)]
+        )
         return score
 
 

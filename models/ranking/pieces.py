@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.contract.user_inputs import FEATURES, HISTORY
 from models.ranking.inputs import RankerInputs
@@ -119,7 +120,7 @@ class Head(nn.Module):
         user_addends, *user_blocks = _split(user, self.user_widths)
         item_addends, *item_blocks = _split(item_part, self.item_widths)
         weights, bias = self._affine()
-        total = (user_addends + bias).index_select(0, row_user) + item_addends
+        total = F.embedding(row_user, user_addends + bias) + item_addends
         if self.cross_weight.shape[0]:
             total = torch.addmm(total, cross, weights)
         score, *totals = _split(total, self.addends)
