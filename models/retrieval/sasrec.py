@@ -12,14 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.item_features import ItemEmbedding, ItemFeatures
-from models.layers import FeedForward, attention, join_heads, split_heads
+from models.layers import FeedForward, attention
 from models.retrieval.model import RetrievalModel
 
 MAX_DISTANCE = 64  # set distances beyond share one bias
 BIAS_STEP = 4.0  # the bias is learned in units of this: Adam's steps are small beside the width of a useful bias
-RESTING, FORBIDDEN = MAX_DISTANCE + 1, MAX_DISTANCE + 2  # kinds of keys beside those at a distance
-
-
+NEVER = -1e4  # the bias of a key that a position may not attend to
 ID_STD = 0.02
 
 
@@ -79,18 +77,34 @@ class Attention(nn.Module):
 
     def forward(self, queries: Tensor, content: Tensor, kinds: Tensor) -> Tensor:
         """queries [B, q, d], content [B, L, d], kinds int64 [B, q, 1 + L] of keys, the resting key first."""
-        batch, heads = queries.shape[0], self.heads
-        q = split_heads(self.query(queries), heads)  # [B, h, q, d/h]
-        k = torch.cat([self.rest_key.expand(batch, -1, -1, -1), split_heads(self.key(content), heads)], 2)
-        v = torch.cat([self.rest_value.expand(batch, -1, -1, -1), split_heads(self.value(content), heads)], 2)
-        out: Tensor = self.out(join_heads(attention(q, k, v, self._bias(kinds))))
+        if queries is content:
+            q, k, v = self._heads(content, self.query, self.key, self.value)  # [h, B, L, d/h] each
+        else:
+            (q,), (k, v) = self._heads(queries, self.query), self._heads(content, self.key, self.value)
+        batch = len(content)
+        k = torch.cat([self.rest_key.transpose(0, 1).expand(-1, batch, -1, -1), k], 2)
+        v = torch.cat([self.rest_value.transpose(0, 1).expand(-1, batch, -1, -1), v], 2)
+        attended = attention(q, k, v, self._bias(kinds))  # [h, B, q, d/h]
+        out: Tensor = self.out(attended.permute(1, 2, 0, 3).flatten(2))
         return out
 
+    def _heads(self, x: Tensor, *maps: nn.Linear) -> tuple[Tensor, ...]:
+        """Linear maps of x [B, n, d] as one product; of each the result by head, [h, B, n, d/h]."""
+        together = F.linear(x, torch.cat([one.weight for one in maps]), torch.cat([one.bias for one in maps]))
+        apart = together.reshape(*x.shape[:2], len(maps), self.heads, x.shape[2] // self.heads)
+        return apart.permute(2, 3, 0, 1, 4).unbind()
+
     def _bias(self, kinds: Tensor) -> Tensor:
-        """[B, h, q, 1 + L]: one look-up for distance and mask together, as this is the widest array of the model."""
-        of_kind = F.pad(F.pad(BIAS_STEP * self.distance_bias.T, (0, 1)), (0, 1), value=-1e4)  # [h, kinds]
-        bias = of_kind.index_select(1, kinds.reshape(-1))
-        return bias.reshape(self.heads, *kinds.shape).transpose(0, 1)
+        """[h, B, q, 1 + L]: one look-up for distance and mask together, as this is the widest array of the model.
+
+        Heads come first so that it is made as it is read. `gather` takes number by number where an index would copy
+        slices of one number, which is six times as slow in onnxruntime."""
+        length = kinds.shape[2] - 1
+        distances = torch.arange(1, length + 1, device=kinds.device).clamp(max=MAX_DISTANCE)
+        bias = BIAS_STEP * self.distance_bias.T  # [h, 1 + MAX_DISTANCE]
+        later, rest = bias.new_full((self.heads, length + 1), NEVER), bias.new_zeros(self.heads, length + 1)
+        of_kind = torch.cat([later, bias[:, distances], rest, bias[:, :1]], 1)  # as `_kinds` counts them
+        return of_kind.gather(1, kinds.reshape(1, -1).expand(self.heads, -1)).reshape(self.heads, *kinds.shape)
 
 
 class Block(nn.Module):
@@ -127,26 +141,28 @@ class SasRec(RetrievalModel):
 
     def forward(self, history: Tensor, set_ordinal: Tensor, *user_features: Tensor) -> Tensor:
         """history int64 [B, L], item_index + 1 with 0 as padding; set_ordinal int64 [B, L] -> user vectors [B, d]."""
-        now = torch.zeros_like(set_ordinal[:, :1])
-        vectors: Tensor = self.user_vectors(history, set_ordinal, now)[:, 0]
-        return vectors
+        now = set_ordinal.new_zeros(1, 1)
+        return self.user_vectors(history, set_ordinal, now).squeeze(1)
 
     def user_vectors(self, history: Tensor, set_ordinal: Tensor, moments: Tensor) -> Tensor:
         """User vectors [B, q, d] at several moments of each history: moment m int64 [B, q] sees the sets whose
-        ordinal is greater than m (0 sees all)."""
+        ordinal is greater than m (0 sees all); [1, q] where they are the same for all."""
         content = self._content(history)
-        real = history > 0
         if len(self.blocks) > 1:  # the widest array of all; a single layer has no use for it
-            own = torch.eye(history.shape[1], dtype=torch.bool, device=history.device)
-            kinds = _kinds(set_ordinal, set_ordinal, real)
-            kinds = kinds.masked_fill(F.pad(own, (1, 0)), 0)
+            kinds = _own(_kinds(set_ordinal, set_ordinal))
             for block in self.blocks[:-1]:
                 content = block(content, content, kinds)
-        kinds = _kinds(moments, set_ordinal, real)
-        newest, allowed = kinds[..., 1:] == 1, kinds[..., 1:] <= MAX_DISTANCE  # [B, q, L]; the set before the moment
-        queries = self.start + self.newest_weight * _mean_of(newest, content) + _mean_of(allowed, content)
-        vectors: Tensor = self.norm(self.blocks[-1](queries, content, kinds))
-        return torch.cat([vectors[..., :-1], torch.ones_like(vectors[..., :1])], -1)
+        gap = set_ordinal.unsqueeze(1) - moments.unsqueeze(2)  # [B, q, L]
+        newest, allowed = (_shares(chosen, content.dtype) for chosen in (gap == 1, gap > 0))
+        shares = self.newest_weight * newest + allowed
+        queries = self.start + shares @ content
+        out = self.blocks[-1](queries, content, _kinds(moments, set_ordinal))
+        # The last dimension, which meets the item's popularity, is 1: nothing of the norm's but its bias.
+        last = F.one_hot(torch.tensor(self.config.dim - 1, device=out.device), self.config.dim).to(out.dtype)
+        norm = self.norm
+        return F.layer_norm(
+            out, norm.normalized_shape, norm.weight * (1 - last), norm.bias * (1 - last) + last, norm.eps
+        )
 
     def item_vectors(self) -> Tensor:
         """Vectors of the whole catalogue [N, d]; a score is an inner product with a user vector."""
@@ -158,16 +174,26 @@ class SasRec(RetrievalModel):
         return content
 
 
-def _mean_of(chosen: Tensor, content: Tensor) -> Tensor:
-    """Mean of the chosen positions' content, [B, q, d]; zero where none is.  chosen bool [B, q, L]."""
-    share = chosen / chosen.sum(-1, keepdim=True).clamp(min=1)
-    mean: Tensor = share.to(content.dtype) @ content
-    return mean
+def _shares(chosen: Tensor, dtype: torch.dtype) -> Tensor:
+    """What each chosen position counts for in their mean, [B, q, L]; all zeros where none is chosen."""
+    ones = chosen.to(dtype)
+    return ones / ones.sum(-1, keepdim=True).clamp(min=1)
 
 
-def _kinds(from_ordinal: Tensor, to_ordinal: Tensor, real: Tensor) -> Tensor:
-    """What each key is to each query, int64 [B, q, 1 + L]: the resting key, then the history: the distance in sets,
-    clipped, where a key is of a strictly earlier set, else forbidden."""
-    gap = to_ordinal.unsqueeze(1) - from_ordinal.unsqueeze(2)
-    earlier = (gap > 0) & real.unsqueeze(1)
-    return F.pad(gap.clamp(max=MAX_DISTANCE).masked_fill(~earlier, FORBIDDEN), (1, 0), value=RESTING)
+def _kinds(from_ordinal: Tensor, to_ordinal: Tensor) -> Tensor:
+    """What each key is to each query, int64 [B, q, 1 + L]: the resting key, then the history.
+
+    A number for each difference of ordinals, which are at most L, so that there is nothing to clip and to mask: up to L
+    a key of the same set, of a later one, or padding, whose ordinal is 0; then L distances; then the resting key, whose
+    ordinal lies so far back that it is beyond every distance.
+    """
+    length = to_ordinal.shape[1]
+    keys = F.pad(to_ordinal + length, (1, 0), value=3 * length + 1)
+    return keys.unsqueeze(1) - from_ordinal.unsqueeze(2)
+
+
+def _own(kinds: Tensor) -> Tensor:
+    """The kinds of a history to itself, where each position is, beside the others, a kind of key of its own."""
+    length = kinds.shape[1]
+    own = torch.eye(length, dtype=kinds.dtype, device=kinds.device)
+    return kinds + (2 * length + 2) * F.pad(own, (1, 0))
