@@ -5,7 +5,7 @@ attends to its own set, since a basket's order says nothing. Where every set has
 then starts from the newest item and attends to all before it.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -77,22 +77,19 @@ class Attention(nn.Module):
 
     def forward(self, queries: Tensor, content: Tensor, kinds: Tensor) -> Tensor:
         """queries [B, q, d], content [B, L, d], kinds int64 [B, q, 1 + L] of keys, the resting key first."""
-        if queries is content:
-            q, k, v = self._heads(content, self.query, self.key, self.value)  # [h, B, L, d/h] each
-        else:
-            (q,), (k, v) = self._heads(queries, self.query), self._heads(content, self.key, self.value)
-        batch = len(content)
-        k = torch.cat([self.rest_key.transpose(0, 1).expand(-1, batch, -1, -1), k], 2)
-        v = torch.cat([self.rest_value.transpose(0, 1).expand(-1, batch, -1, -1), v], 2)
+        q = self._by_head(self.query(queries))  # [h, B, q, d/h]
+        weight = torch.cat([self.key.weight, self.value.weight])
+        both = F.linear(content, weight, torch.cat([self.key.bias, self.value.bias]))  # one product for the two
+        rest = torch.cat([self.rest_key, self.rest_value], 1).transpose(0, 1)  # [2h, 1, 1, d/h]
+        k, v = torch.cat([rest.expand(-1, len(content), -1, -1), self._by_head(both)], 2).chunk(2)
         attended = attention(q, k, v, self._bias(kinds))  # [h, B, q, d/h]
         out: Tensor = self.out(attended.permute(1, 2, 0, 3).flatten(2))
         return out
 
-    def _heads(self, x: Tensor, *maps: nn.Linear) -> tuple[Tensor, ...]:
-        """Linear maps of x [B, n, d] as one product; of each the result by head, [h, B, n, d/h]."""
-        together = F.linear(x, torch.cat([one.weight for one in maps]), torch.cat([one.bias for one in maps]))
-        apart = together.reshape(*x.shape[:2], len(maps), self.heads, x.shape[2] // self.heads)
-        return apart.permute(2, 3, 0, 1, 4).unbind()
+    def _by_head(self, x: Tensor) -> Tensor:
+        """[B, n, m d] -> [m h, B, n, d/h]. In five dimensions: onnxruntime is slow where a single one moves."""
+        apart = x.reshape(*x.shape[:2], -1, self.heads, self.rest_key.shape[-1])
+        return apart.permute(2, 3, 0, 1, 4).flatten(0, 1)
 
     def _bias(self, kinds: Tensor) -> Tensor:
         """[h, B, q, 1 + L]: one look-up for distance and mask together, as this is the widest array of the model.
@@ -128,6 +125,8 @@ class Block(nn.Module):
 class SasRec(RetrievalModel):
     """history and set ordinals -> user vector. See `models.contract.history.tower_input` for the input."""
 
+    content_table: Tensor
+
     def __init__(self, items: ItemInputs, config: SasRecConfig) -> None:
         super().__init__()
         self.config = config
@@ -138,6 +137,8 @@ class SasRec(RetrievalModel):
         self.newest_weight = nn.Parameter(torch.ones(()))
         self.content_norm, self.norm = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
         self.dropout = nn.Dropout(config.dropout)
+        self.register_buffer("content_table", torch.zeros(0, config.dim), persistent=False)
+        self.register_load_state_dict_post_hook(lambda model, keys: model.refresh())  # type: ignore[no-untyped-call]
 
     def forward(self, history: Tensor, set_ordinal: Tensor, *user_features: Tensor) -> Tensor:
         """history int64 [B, L], item_index + 1 with 0 as padding; set_ordinal int64 [B, L] -> user vectors [B, d]."""
@@ -168,7 +169,21 @@ class SasRec(RetrievalModel):
         """Vectors of the whole catalogue [N, d]; a score is an inner product with a user vector."""
         return self.items.all_items()
 
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.refresh()
+        return self
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Make the content of each item anew, the first row for padding, unless it is being learned: out of training it
+        is a look-up, as the items' vectors are (`ItemEmbedding`)."""
+        if not self.training:
+            self.content_table = F.pad(self.content_norm(self.items.all_items()), (0, 0, 1, 0))
+
     def _content(self, history: Tensor) -> Tensor:
+        if not self.training:
+            return F.embedding(history, self.content_table)
         vectors = self.content_norm(self.items((history - 1).clamp(min=0)))
         content: Tensor = self.dropout(vectors * (history > 0).unsqueeze(-1))
         return content

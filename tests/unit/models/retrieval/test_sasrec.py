@@ -7,7 +7,8 @@ from torch import Tensor
 
 from models.contract.history import EMPTY, History, tower_input
 from models.item_features import ItemFeatures
-from models.retrieval.sasrec import MAX_DISTANCE, ItemEncoder, ItemInputs, SasRec, SasRecConfig
+from models.retrieval import sasrec
+from models.retrieval.sasrec import BIAS_STEP, MAX_DISTANCE, NEVER, Block, ItemEncoder, ItemInputs, SasRec, SasRecConfig
 
 NUM_ITEMS, DIM = 30, 16
 
@@ -131,6 +132,50 @@ def test_sets_beyond_the_largest_distance_share_its_bias() -> None:
     before = ask(model, items, sets, [0])
     torch.testing.assert_close(swapped(1, 8), before, rtol=1e-5, atol=1e-6)
     assert (swapped(1, 15) - before).abs().max() > 1e-4
+
+
+def test_the_bias_of_every_key_is_that_of_its_distance() -> None:
+    """Key by key, in a history of more sets than there are distances: two items a set of each third, padding before."""
+    length = MAX_DISTANCE + 30
+    ordinals = np.zeros(length, np.int64)
+    filled = np.repeat(np.arange(1, length), np.where(np.arange(1, length) % 3, 1, 2))[: length - 4]
+    ordinals[4:] = filled[::-1]
+    block = make_model(2, length).blocks[0]
+    assert isinstance(block, Block)
+    table = BIAS_STEP * block.attention.distance_bias.detach().numpy()  # [1 + MAX_DISTANCE, h]
+
+    def of(query: int, key: int, own: bool) -> list[float]:
+        distance = min(key - query, MAX_DISTANCE)
+        return list(table[distance].tolist()) if distance > 0 or own else [NEVER] * 2
+
+    sets, moments = torch.from_numpy(ordinals)[None], torch.tensor([[0, 1, 40]])
+    with torch.inference_mode():
+        own = block.attention._bias(sasrec._own(sasrec._kinds(sets, sets)))[:, 0].permute(1, 2, 0)
+        asked = block.attention._bias(sasrec._kinds(moments, sets))[:, 0].permute(1, 2, 0)  # [q, 1 + L, h]
+    places = range(length)
+    assert own[:, 0].tolist() == [[0.0, 0.0]] * length
+    assert own[:, 1:].tolist() == [[of(ordinals[q], ordinals[k], q == k) for k in places] for q in places]
+    assert asked[:, 0].tolist() == [[0.0, 0.0]] * 3
+    assert asked[:, 1:].tolist() == [[of(m, ordinals[k], False) for k in places] for m in (0, 1, 40)]
+
+
+def test_out_of_training_a_history_is_looked_up_as_it_is_learned() -> None:
+    """Without dropout: the same vectors in both modes, after the norm of the items has moved; and of loaded weights."""
+    torch.manual_seed(0)
+    inputs = ItemInputs(ItemFeatures.of_categories(torch.randint(0, 4, (NUM_ITEMS, 2)), [4, 4]), torch.rand(NUM_ITEMS))
+    config = SasRecConfig(DIM, 2, 2, 8, 0.0, 0.0)
+    model, other = SasRec(inputs, config), SasRec(inputs, config).eval()
+    before = ask(model.eval(), ITEMS, SETS, [0])
+    model.train()
+    with torch.no_grad():
+        model.content_norm.weight += torch.rand(DIM)
+        model.content_norm.bias += torch.rand(DIM)
+    learned = ask(model, [-1, *ITEMS], [0, *SETS], [0, 2])
+    found = ask(model.eval(), [-1, *ITEMS], [0, *SETS], [0, 2])
+    torch.testing.assert_close(found, learned, rtol=1e-5, atol=1e-6)
+    assert (found[:1] - before).abs().max() > 1e-2
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(ask(other, [-1, *ITEMS], [0, *SETS], [0, 2]), found)
 
 
 def test_an_item_vector_is_its_id_and_features_and_ends_with_its_popularity() -> None:
