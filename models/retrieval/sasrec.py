@@ -159,11 +159,9 @@ class SasRec(RetrievalModel):
         queries = self.start + shares @ content
         out = self.blocks[-1](queries, content, _kinds(moments, set_ordinal))
         # The last dimension, which meets the item's popularity, is 1: nothing of the norm's but its bias.
-        last = F.one_hot(torch.tensor(self.config.dim - 1, device=out.device), self.config.dim).to(out.dtype)
-        norm = self.norm
-        return F.layer_norm(
-            out, norm.normalized_shape, norm.weight * (1 - last), norm.bias * (1 - last) + last, norm.eps
-        )
+        norm, others = self.norm, torch.arange(self.config.dim, device=out.device) < self.config.dim - 1
+        weight, bias = norm.weight * others, torch.where(others, norm.bias, 1.0)
+        return F.layer_norm(out, norm.normalized_shape, weight, bias, norm.eps)
 
     def item_vectors(self) -> Tensor:
         """Vectors of the whole catalogue [N, d]; a score is an inner product with a user vector."""
