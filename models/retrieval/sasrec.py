@@ -80,7 +80,7 @@ class Attention(nn.Module):
         q = self._by_head(self.query(queries))  # [h, B, q, d/h]
         weight = torch.cat([self.key.weight, self.value.weight])
         both = F.linear(content, weight, torch.cat([self.key.bias, self.value.bias]))  # one product for the two
-        rest = torch.cat([self.rest_key, self.rest_value], 1).transpose(0, 1)  # [2h, 1, 1, d/h]
+        rest = torch.cat([part.reshape(self.heads, 1, 1, -1) for part in (self.rest_key, self.rest_value)])
         k, v = torch.cat([rest.expand(-1, len(content), -1, -1), self._by_head(both)], 2).chunk(2)
         attended = attention(q, k, v, self._bias(kinds))  # [h, B, q, d/h]
         out: Tensor = self.out(attended.permute(1, 2, 0, 3).flatten(2))
@@ -88,7 +88,8 @@ class Attention(nn.Module):
 
     def _by_head(self, x: Tensor) -> Tensor:
         """[B, n, m d] -> [m h, B, n, d/h]. In five dimensions: onnxruntime is slow where a single one moves."""
-        apart = x.reshape(*x.shape[:2], -1, self.heads, self.rest_key.shape[-1])
+        width = self.rest_key.shape[-1]
+        apart = x.reshape(*x.shape[:2], x.shape[2] // (self.heads * width), self.heads, width)
         return apart.permute(2, 3, 0, 1, 4).flatten(0, 1)
 
     def _bias(self, kinds: Tensor) -> Tensor:

@@ -111,6 +111,14 @@ def test_an_empty_history_has_a_vector(layers: int) -> None:
     torch.testing.assert_close(ask(model, ITEMS, SETS, [4]), empty, rtol=1e-5, atol=1e-6)
 
 
+def test_no_history_at_all_has_no_vector() -> None:
+    """A process of several may have nothing of a small batch, and goes along with the others."""
+    nobody = torch.zeros(0, 8, dtype=torch.int64)
+    vectors = make_model().train().user_vectors(nobody, nobody, torch.zeros(0, 3, dtype=torch.int64))
+    vectors.sum().backward()
+    assert vectors.shape == (0, 3, DIM)
+
+
 def test_gradients_of_an_empty_history_are_finite() -> None:
     model = make_model().train()
     model(torch.zeros(2, 8, dtype=torch.int64), torch.zeros(2, 8, dtype=torch.int64)).square().sum().backward()
