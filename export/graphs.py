@@ -89,6 +89,7 @@ def open_session(graph: bytes, folder: Path | None = None) -> ort.InferenceSessi
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # it warns of initializers that folding has made superfluous
     return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
