@@ -13,7 +13,7 @@ from bench.kit.result import LoadFailed
 
 _CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-# What Shortlist says of a list that it did not make in full, or without the ranker; a yardstick says nothing of the kind.
+# What Shortlist says of a list that it did not make in full, or without the ranker; a yardstick says nothing of it.
 _SAYS, _COMPLETE, _RANKED = b'"degraded":[', b'"degraded":[]', b'"served_by":"ranking"'
 OK = 200
 BROKEN = 0  # the status of a request that was not answered

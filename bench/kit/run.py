@@ -13,7 +13,7 @@ from bench.kit.machine import describe, load_average
 from bench.kit.processes import CannotRun
 from bench.kit.result import LoadFailed
 from bench.kit.results import Results
-from bench.kit.session import DEMO, MAIN, SIZES, Options, Session
+from bench.kit.session import DEMO, SIZES, Options, Session
 from bench.kit.shared import cores_of_machine
 from bench.kit.worlds import build_world, demo_world
 from export.gates import GateError
@@ -74,6 +74,8 @@ def _steps(session: Session, stack: ExitStack) -> Iterator[Step]:
     yield Step("Redis", 1.0, partial(standing.start_redis, session, running))
     for name in [*options.sizes, *([DEMO] if options.demo is not None else [])]:
         yield Step(f"loading the users of {name}", 6.0, partial(standing.load_users, session, name))
+    if "1m" in options.sizes:  # before another service maps the same files, whose pages would not be the first one's
+        yield Step("a second worker's memory", 30.0, partial(serving.second_worker, session, "1m"))
     yield Step("starting services", 45.0, partial(standing.start_all, session, running))
     for number in range(options.rounds):
         text = f"throughput, round {number + 1} of {options.rounds}"
@@ -87,8 +89,6 @@ def _steps(session: Session, stack: ExitStack) -> Iterator[Step]:
             yield Step("lengths of histories", 3 * turn, partial(serving.histories_round, session))
     counts = sorted({2, len(session.own) + len(session.rest)})
     yield Step("more workers", options.rounds * 2 * turn + 8, partial(serving.workers, session, counts))
-    if "1m" in options.sizes:
-        yield Step("a second worker's memory", 30.0, partial(serving.second_worker, session, "1m"))
     yield Step("stopping services", 5.0, running.close)
     for name in options.sizes:
         yield Step(f"index, ranker and stages at {name}", 20.0, partial(_parts, session, name))
@@ -129,8 +129,9 @@ def _parts(session: Session, name: str) -> None:
 
 
 def _training(session: Session) -> None:
-    found = scripts.run(
-        "bench.kit.training", session.world(MAIN).data_dir, cores=[*session.own, *session.rest], threads=2
-    )
+    """On a small world: the lists that a ranker learns from take minutes to make for 20,000 users."""
+    world = build_world(session.options.folder / "learning", 20_000, num_users=2_000)
+    cores = [*session.own, *session.rest]
+    found = scripts.run("bench.kit.training", world.data_dir, "--threads", len(cores), cores=cores, threads=len(cores))
     session.measured.add("sequences_per_s/sasrec", "sequences/s", found["sequences_per_s"])
     session.measured.add("rows_per_s/deepfm", "rows/s", found["rows_per_s"])

@@ -7,7 +7,7 @@ import orjson
 from bench.kit.figures import Figure
 from bench.kit.machine import describe
 from bench.kit.report import free_stem, ratio_table, write
-from bench.kit.results import Results
+from bench.kit.results import Results, read_results
 
 PNG = b"\x89PNG"
 
@@ -52,3 +52,10 @@ def test_the_table_says_how_each_ratio_stands() -> None:
     table = ratio_table(Results({}, FIGURES))
     assert "| throughput at 60k items / FastAPI POST no-op | 0.194 | 0.16 | 0.28 | floor |" in table
     assert "| a worker's imports, s |  | 0.8 | 0.5 | not measured |" in table
+
+
+def test_the_table_in_the_documentation_is_that_of_the_run_of_record() -> None:
+    root = Path(__file__).parents[3]
+    text = (root / "docs" / "performance.md").read_text("utf-8")
+    shown = text.split("<!-- ratios: bench/results/latest.json -->\n")[1].split("<!-- end -->")[0]
+    assert shown == ratio_table(read_results(root / "bench" / "results" / "latest.json"))
