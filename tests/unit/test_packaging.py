@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "bench", "cli", "export", "models")
 COMPILED = (".pyx", ".c", ".so")  # setup.py names the source; setuptools puts the library that it makes into the wheel
+RUNS = ROOT / "bench" / "results"  # what was measured: read by people, by no command
 
 
 def test_every_file_of_a_package_is_in_the_wheel() -> None:
