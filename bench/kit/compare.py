@@ -58,7 +58,8 @@ def _pairs(run: Results, name: str, base: str) -> bool:
 
 def _values(run: Results, name: str, base: str | None) -> NDArray[np.float64]:
     values = np.asarray(run.figures[name].rounds, np.float64)
-    return values if base is None else values / np.asarray(run.figures[base].rounds, np.float64)
+    values = values if base is None else values / np.asarray(run.figures[base].rounds, np.float64)
+    return values[np.isfinite(values)]
 
 
 def _interval(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[float, float]:

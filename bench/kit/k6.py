@@ -19,7 +19,7 @@ import orjson
 
 from bench.kit.cpu import Cpu, cpu
 from bench.kit.plan import LoadPlan
-from bench.kit.processes import clean_environment, start_pinned, stop
+from bench.kit.processes import clean_environment, run_to_end
 from bench.kit.result import Load, LoadFailed
 
 SCRIPT = Path(__file__).with_name("k6.js")
@@ -41,16 +41,13 @@ def measure(plan: LoadPlan, cores: Sequence[int] | None = None) -> Load:
         environment = _environment(plan, warmup_s, summary, cores)
         command = [find_k6(), "run", "--quiet", "--no-color", "--no-usage-report", "--address", "", str(SCRIPT)]
         service, client_s = cpu(plan.watch), _children_s()
-        process = start_pinned(command, log=log, cores=cores, env=environment)
         try:
-            process.wait(plan.time_limit_s)
+            code = run_to_end(command, log=log, cores=cores, env=environment, timeout_s=plan.time_limit_s)
         except subprocess.TimeoutExpired:
             raise LoadFailed(f"k6 did not end within {plan.time_limit_s:g} s") from None
-        finally:
-            stop(process, 1.0)
         spent, client_s = cpu(plan.watch).since(service), _children_s() - client_s
-        if process.returncode or not summary.exists():
-            raise LoadFailed(f"k6 failed with code {process.returncode}: {log.read_text(errors='replace').strip()}")
+        if code or not summary.exists():
+            raise LoadFailed(f"k6 failed with code {code}: {log.read_text(errors='replace').strip()}")
         metrics = {name: metric["values"] for name, metric in orjson.loads(summary.read_bytes()).items()}
     return read_summary(metrics, plan, spent if plan.watch else None, client_s / (warmup_s + plan.seconds))
 

@@ -21,7 +21,7 @@ from bench.kit.closed_loop import run_closed
 from bench.kit.connection import read_requests
 from bench.kit.open_loop import run_open
 from bench.kit.plan import LoadPlan
-from bench.kit.processes import clean_environment, start_pinned, stop
+from bench.kit.processes import clean_environment, run_to_end
 from bench.kit.result import Load, LoadFailed
 
 
@@ -30,15 +30,12 @@ def measure(plan: LoadPlan, cores: Sequence[int] | None = None) -> Load:
     command = [sys.executable, "-m", "bench.kit.load", *arguments(plan)]
     with TemporaryDirectory(prefix="shortlist-load-") as folder:
         log = Path(folder, "load.log")
-        process = start_pinned(command, log=log, cores=cores, env=clean_environment())
         try:
-            process.wait(plan.time_limit_s)
+            code = run_to_end(command, log=log, cores=cores, env=clean_environment(), timeout_s=plan.time_limit_s)
         except subprocess.TimeoutExpired:
             raise LoadFailed(f"the load client did not end within {plan.time_limit_s:g} s") from None
-        finally:
-            stop(process, 1.0)
         printed = log.read_bytes().strip()
-    if process.returncode:
+    if code:
         raise LoadFailed(f"the load client failed: {printed.decode(errors='replace')}")
     return Load.of(orjson.loads(printed.splitlines()[-1]))
 

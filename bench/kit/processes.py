@@ -95,6 +95,22 @@ def start_pinned(
         )
 
 
+def run_to_end(
+    command: Sequence[str],
+    *,
+    log: Path,
+    timeout_s: float,
+    cores: Sequence[int] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> int:
+    """Its exit code. Raises subprocess.TimeoutExpired; what is left of it is stopped in any case."""
+    process = start_pinned(command, log=log, cores=cores, env=env)
+    try:
+        return process.wait(timeout_s)
+    finally:
+        stop(process, 1.0)
+
+
 def stop(process: subprocess.Popen[bytes], timeout_s: float, family: Collection[Life] = ()) -> None:
     """SIGTERM, and after its time SIGKILL to all that is left.
 

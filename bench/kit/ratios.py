@@ -34,7 +34,7 @@ class Ratio:
         if over is None:
             return None
         if self.under is None:
-            return Figure(self.name, "", tuple(self.scale * value for value in over.rounds))
+            return Figure(self.name, "", tuple(self.scale * value for value in over.counted))
         under = figures.get(self.under)
         rounds = () if under is None else quotients(over, under)
         return Figure(self.name, "", rounds) if rounds else None

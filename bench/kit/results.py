@@ -1,5 +1,6 @@
 """A run's results as the files that are kept: JSON, and the same as tables in Markdown."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def read_results(path: Path) -> Results:
         content = orjson.loads(path.read_bytes())
         if content["version"] != FORMAT_VERSION:
             raise ResultsError(f"{path}: version {content['version']}, this kit reads {FORMAT_VERSION}; run it again")
-        figures = {row["name"]: Figure(row["name"], row["unit"], tuple(row["rounds"])) for row in content["figures"]}
+        figures = {row["name"]: Figure(row["name"], row["unit"], _rounds(row["rounds"])) for row in content["figures"]}
         return Results(content["about"], figures, tuple(content["missing"]))
     except OSError as error:
         raise ResultsError(f"{path}: {error.strerror}") from None
@@ -77,7 +78,7 @@ def to_markdown(results: Results) -> str:
     lines += ["", "## Figures", "", "| figure | unit | median | rounds | number |", "|---|---|---|---|---|"]
     for figure in results.figures.values():
         spread = f"{short(figure.low)} to {short(figure.high)}"
-        lines.append(f"| `{figure.name}` | {figure.unit} | {short(figure.value)} | {spread} | {len(figure.rounds)} |")
+        lines.append(f"| `{figure.name}` | {figure.unit} | {short(figure.value)} | {spread} | {len(figure.counted)} |")
     if results.missing:
         lines += ["", "## Not measured", "", *(f"- {text}" for text in results.missing)]
     return "\n".join(lines) + "\n"
@@ -94,6 +95,11 @@ def short(value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def _rounds(values: list[float | None]) -> tuple[float, ...]:
+    """JSON has null for NaN, a round that did not count."""
+    return tuple(math.nan if value is None else value for value in values)
 
 
 def _rounded(value: float) -> float:

@@ -11,16 +11,13 @@ from pathlib import Path
 from bench.kit import scripts, serving, standing
 from bench.kit.machine import describe, load_average
 from bench.kit.processes import CannotRun
-from bench.kit.result import LoadFailed
 from bench.kit.results import Results
-from bench.kit.session import DEMO, SIZES, Options, Session
+from bench.kit.session import DEMO, FAILURES, SIZES, Options, Session
 from bench.kit.shared import cores_of_machine
 from bench.kit.worlds import build_world, demo_world
-from export.gates import GateError
-from models.data.errors import DataError
 
 BUILD_S = {"60k": 60.0, "1m": 260.0, "10m": 3_000.0}
-FAILURES = (CannotRun, LoadFailed, GateError, DataError, OSError, ValueError)
+DEMO_TIMEOUT_S = 1_800.0
 
 OnStep = Callable[[str, float, float], None]  # what begins, seconds' worth done, of how many in all
 
@@ -104,7 +101,13 @@ def _open_demo(session: Session, folder: Path) -> None:
     """`shortlist demo` makes it, and has nothing to do where it was made."""
     log, command = session.options.logs / "demo.log", [sys.executable, "-m", "cli.main", "demo", "--no-serve"]
     with log.open("wb") as out:
-        made = subprocess.run([*command, "--data-dir", str(folder)], stdout=out, stderr=subprocess.STDOUT, check=False)
+        made = subprocess.run(
+            [*command, "--data-dir", str(folder)],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            timeout=DEMO_TIMEOUT_S,
+            check=False,
+        )
     if made.returncode:
         raise CannotRun(f"`shortlist demo` failed, see {log}")
     session.worlds[DEMO] = demo_world(folder)

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from bench.kit.figures import Measured
-from bench.kit.processes import CannotRun, clean_environment, start_pinned, stop
+from bench.kit.processes import CannotRun, clean_environment, run_to_end
 
 TIMEOUT_S = 600.0
 
@@ -21,15 +21,12 @@ def run(module: str, *arguments: object, cores: Sequence[int], threads: int = 1)
     environment = clean_environment() | {"OMP_NUM_THREADS": str(threads)}
     with TemporaryDirectory(prefix="shortlist-bench-") as folder:
         log = Path(folder, "log")
-        process = start_pinned(command, log=log, cores=cores, env=environment)
         try:
-            process.wait(TIMEOUT_S)
+            code = run_to_end(command, log=log, cores=cores, env=environment, timeout_s=TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise CannotRun(f"`{' '.join(command[2:])}` did not end within {TIMEOUT_S:g} s") from None
-        finally:
-            stop(process, 1.0)
         lines = log.read_text(errors="replace").strip().splitlines()
-    if process.returncode or not lines:
+    if code or not lines:
         raise CannotRun(f"`{' '.join(command[2:])}`: {lines[-1] if lines else 'it printed nothing'}")
     return orjson.loads(lines[-1])
 

@@ -1,5 +1,6 @@
 """Load on services that stand side by side, a round of each after the other, so that a ratio is of one round."""
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -34,14 +35,18 @@ def closed_loop(session: Session, side: Side, name: str | None = None) -> None:
     before = side.running.cpu()
     found = measure(side.plan(16, session.options.seconds), session.rest)
     spent = side.running.cpu().since(before)
-    if not holds(found, name, measured):
-        return
-    measured.add(f"rps/{name}", "requests/s", found.rps)
-    measured.add(f"cpu_us/{name}", US, found.cpu_us)
-    measured.add(f"loop_us/{name}", US, found.cpu_us * spent.main_s / spent.service_s)
-    measured.add(f"redis_us/{name}", US, 1e6 * (found.redis_cpu_s or 0.0) / found.requests)
-    measured.add(f"p50_us/{name}", US, found.p50_us)
-    measured.add(f"p99_us/{name}", US, found.p99_us)
+    counts = holds(found, name, measured)
+    loop_share = spent.main_s / spent.service_s if spent.service_s else math.nan
+    values = {
+        "rps": found.rps,
+        "cpu_us": found.cpu_us,
+        "loop_us": found.cpu_us * loop_share,
+        "redis_us": 1e6 * (found.redis_cpu_s or 0.0) / max(found.requests, 1),
+        "p50_us": found.p50_us,
+        "p99_us": found.p99_us,
+    }
+    for kind, value in values.items():
+        measured.add(f"{kind}/{name}", "requests/s" if kind == "rps" else US, value if counts else math.nan)
 
 
 def alone(session: Session, side: Side) -> None:

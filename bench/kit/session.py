@@ -1,19 +1,39 @@
 """What the steps of one run share."""
 
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.feature_store.errors import FeatureStoreError
 from bench.kit.figures import Measured
 from bench.kit.processes import CannotRun
+from bench.kit.result import LoadFailed
 from bench.kit.shared import SharedRedis
 from bench.kit.side import Side
 from bench.kit.worlds import World, request_bodies
+from export.gates import GateError
+from models.checkpoint import CheckpointError
+from models.contract.manifest import BundleError
 from models.contract.versions import bundle_path, read_active
+from models.data.errors import DataError
 
 NUM_BODIES = 4_000
 SIZES = {"60k": 60_000, "1m": 1_000_000, "10m": 10_000_000}
 MAIN = "60k"  # the catalogue that is measured in all detail
 DEMO = "demo"
+# What a step or a service may fail with: it is named in the results, and the rest is measured.
+FAILURES = (
+    CannotRun,
+    LoadFailed,
+    GateError,
+    DataError,
+    CheckpointError,
+    BundleError,
+    FeatureStoreError,
+    subprocess.SubprocessError,
+    OSError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from bench.kit import services, shared
-from bench.kit.processes import CannotRun
 from bench.kit.services import Service
-from bench.kit.session import DEMO, MAIN, Session
+from bench.kit.session import DEMO, FAILURES, MAIN, Session
 from bench.kit.side import Side
 
 USERS_PER_S = re.compile(r"([\d,]+) users a second")
 CANDIDATES = (100, 500)  # beside the default of 200
 LOADS = 3  # timed, of the main catalogue
 ALL_OF_IT = {"deadline_ms": "null", "redis_read_timeout_ms": 1_000, "max_concurrency": 1_024}
-FAILURES = (CannotRun, OSError, ValueError)
 
 Begin = Callable[[Path], AbstractContextManager[Service]]  # from the log file that it is to write
 

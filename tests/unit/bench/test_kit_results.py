@@ -131,3 +131,17 @@ def test_rounds_that_are_all_the_same() -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.18234, "0.182"), (12345.6, "12,346"), (7.0, "7"), (0.0, "0")])
 def test_numbers_are_short(value: float, text: str) -> None:
     assert short(value) == text
+
+
+def test_a_round_that_does_not_count_keeps_its_place(tmp_path: Path) -> None:
+    """The second round of the service does not count: the third stays beside the third of the no-op."""
+    run = Results(ABOUT, figures(rps__60k=[1600, float("nan"), 400], rps__noop=[8000, 4000, 2000]))
+    assert run.ratios["rps_vs_noop_60k"].rounds == (0.2, 0.2)
+    assert (run.figures["rps/60k"].value, run.figures["rps/60k"].low) == (1000, 400)
+    (tmp_path / "run.json").write_bytes(to_json(run))
+    assert read_results(tmp_path / "run.json").ratios == run.ratios
+    assert next(found.verdict for found in compare(run, run)) == "too few rounds"
+
+
+def test_a_figure_of_which_no_round_counts_is_none() -> None:
+    assert figures(rps__60k=[float("nan")]) == {}
