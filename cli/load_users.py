@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -60,11 +61,10 @@ def load_tag(dataset: Dataset, shift_ms: int, end_ms: int) -> int:
 
 def packed_states(dataset: Dataset, *, shift_ms: int, end_ms: int, tag: int, start: int) -> Iterator[tuple[str, bytes]]:
     """(user id, packed state) of each user from number `start` on, in the order of the data set."""
-    states = UserStates(dataset, shift_ms)
+    states, user_ids = UserStates(dataset, shift_ms), dataset.user_ids.unmapped()
     for first in range(start, dataset.num_users, BLOCK):
-        users = range(first, min(first + BLOCK, dataset.num_users))
-        for user, packed in zip(users, states.packed(first, users.stop, end_ms, tag), strict=True):
-            yield dataset.user_ids[user].decode(), packed
+        stop = min(first + BLOCK, dataset.num_users)
+        yield from zip(user_ids.strings(np.arange(first, stop)), states.packed(first, stop, end_ms, tag), strict=True)
 
 
 def describe(report: LoadReport) -> str:

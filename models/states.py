@@ -9,7 +9,7 @@ from models.contract.history import History, read_history
 from models.contract.ids import hash_name
 from models.contract.schema import CategoricalFeature, Schema
 from models.contract.state import Features, Limits, UserState, build
-from models.contract.state_blocks import Interactions, pack_block
+from models.contract.state_blocks import Interactions, Names, pack_block
 from models.data.dataset import Dataset
 
 
@@ -56,26 +56,23 @@ class UserStates:
 
     def packed(self, start: int, stop: int, end_ms: int, load_tag: int = 0) -> list[bytes]:
         """The packed states, as of `at`, of the users from number `start` to before `stop`."""
-        rows, schema, data = self.dataset.interactions, self.dataset.schema, self.dataset
+        data, rows, schema = self.dataset, self.dataset.interactions, self.dataset.schema
         bounds = self._offsets[start : stop + 1]
         block = slice(int(bounds[0]), int(bounds[-1]))
         times = np.asarray(rows.time_ms[block])
         known = times < end_ms
         before = np.concatenate([[0], np.cumsum(known)])[bounds - bounds[0]]
-        items = np.asarray(rows.item_index[block])[known].astype(np.int64)
-        types = np.asarray(rows.event_type[block])[known]
         found = Interactions(
             np.diff(before),
             times[known] + self.shift_ms,
-            data.item_hashes[items],
-            self._type_hashes[types],
-            items,
-            self._type_seen[types],
+            np.asarray(rows.item_index[block])[known],
+            np.asarray(rows.event_type[block])[known],
         )
         at_ms = end_ms - 1 + self.shift_ms
-        kinds = zip(data.user_categorical[start:stop], data.user_numeric[start:stop], strict=True)
+        kinds = zip(*(np.asarray(rows[start:stop]) for rows in (data.user_categorical, data.user_numeric)), strict=True)
         features = [user_features(schema, codes, numbers, at_ms) for codes, numbers in kinds]
-        return pack_block(found, data.item_ids, features, Limits.of(schema), load_tag)
+        names = Names(data.item_ids.unmapped(), data.item_hashes.view(np.ndarray), self._type_hashes, self._type_seen)
+        return pack_block(found, names, features, Limits.of(schema), load_tag)
 
     def history(self, user: int, end_ms: int) -> History:
         """The part of that state's history that the models read."""

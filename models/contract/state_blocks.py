@@ -1,7 +1,9 @@
-"""Many users' packed states at once, for bulk loading: what `pack(build(...))` gives each, in a sixth of the time."""
+"""Many users' packed states at once, for bulk loading: in a fraction of the time that `pack(build(...))` takes each."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,116 +22,157 @@ from models.contract.state import (
     pack_features,
 )
 
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+class Names(NamedTuple):
+    """What the indices in interactions stand for.
+
+    item_ids, item_hashes: uint64 [N], ascending.  type_hashes: uint32 [T] of the event types.  type_seen: bool [T],
+    the type counts as seeing the item.
+    """
+
+    item_ids: BytesColumn
+    item_hashes: NDArray[np.uint64]
+    type_hashes: NDArray[np.uint32]
+    type_seen: Bools
+
 
 @dataclass(frozen=True, slots=True)
 class Interactions:
-    """M interactions of B users, each user's next to each other, in any order.
+    """M interactions of B users, each user's next to each other, sorted by time and then by item.
 
-    sizes: int64 [B], how many each user has.  times_ms: int64 [M].  hashes: uint64 [M], item hashes.  types: uint32
-    [M], type hashes.  id_index: int64 [M], the position of each one's item id.  seen: bool [M], it counts as seeing.
+    sizes: int64 [B], how many each user has.  times_ms: int64 [M].  items, event_types: integers [M], indices.
     """
 
-    sizes: NDArray[np.int64]
-    times_ms: NDArray[np.int64]
-    hashes: NDArray[np.uint64]
-    types: NDArray[np.uint32]
-    id_index: NDArray[np.int64]
-    seen: NDArray[np.bool_]
+    sizes: Ints
+    times_ms: Ints
+    items: NDArray[Any]
+    event_types: NDArray[Any]
 
 
 def pack_block(
-    found: Interactions, item_ids: BytesColumn, features: list[Features], limits: Limits, load_tag: int = 0
+    found: Interactions, names: Names, features: Sequence[Features], limits: Limits, load_tag: int = 0
 ) -> list[bytes]:
     """The packed state of each user.  features: of each.  Raises ValueError for times outside what a state holds."""
     if len(found.times_ms):
         check_times(int(found.times_ms.min()), int(found.times_ms.max()))
     users = np.repeat(np.arange(len(found.sizes)), found.sizes)
-    newest = _newest(np.lexsort((found.types, found.hashes, found.times_ms, users)), found.sizes, limits.history)
-    lengths, data = _ids(item_ids, found.id_index[newest])
-    seen_users, seen_hashes, seen_times, evicted = _seen(users, found, limits.seen)
-    counter_users, counters = _counters(users, found)
-    num = len(found.sizes)
+    types = names.type_hashes[found.event_types]
+    newest = _newest(found.sizes, limits.history)
     kept = np.minimum(found.sizes, limits.history)
-    ends = np.cumsum(kept)
-    id_ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])[ends]
+    items = found.items[newest]
+    id_lengths, id_data = _ids(names.item_ids, items)
+    id_ends = np.concatenate([[0], np.cumsum(id_lengths, dtype=np.int64)])[np.cumsum(kept)]
+    id_sizes = np.diff(id_ends, prepend=0)
+    seen_sizes, seen_items, seen_times, evicted = _seen(users, found, names.type_seen, limits.seen)
+    counter_sizes, counters = _counters(users, found, types)
     columns = [
-        _Column(found.times_ms[newest], kept),
-        _Column(found.hashes[newest], kept),
-        _Column(seen_hashes, np.bincount(seen_users, minlength=num)),
-        _Column(seen_times, np.bincount(seen_users, minlength=num)),
-        _Column(found.types[newest], kept),
-        _Column(counters, np.bincount(counter_users, minlength=num)),
-        _Column(lengths, kept),
-        _Column(data, np.diff(id_ends, prepend=0)),
+        _cut(found.times_ms[newest], kept),
+        _cut(names.item_hashes[items], kept),
+        _cut(names.item_hashes[seen_items], seen_sizes),
+        _cut(seen_times, seen_sizes),
+        _cut(_history_types(users, found, types)[newest], kept),
+        _cut(counters, counter_sizes),
+        _cut(id_lengths, kept),
+        _cut(id_data, id_sizes),
     ]
-    packed = []
-    for user, known in enumerate(features):
-        parts = [column.of(user) for column in columns]
-        features_json = pack_features(known)
-        n, m, c, size = (len(parts[place]) // width for place, width in ((1, 8), (2, 8), (5, COUNTER.itemsize), (7, 1)))
-        flags = EVICTED if evicted[user] else 0
-        header = HEADER.pack(STATE_VERSION, flags, 0, n, m, c, size, len(features_json), load_tag)
-        packed.append(b"".join([header, *parts, features_json]))
-    return packed
+    features_json = [pack_features(known) for known in features]
+    sizes = zip(*(each.tolist() for each in (evicted, kept, seen_sizes, counter_sizes, id_sizes)), strict=True)
+    headers = [
+        HEADER.pack(STATE_VERSION, EVICTED if more else 0, 0, n, m, c, id_bytes, len(known), load_tag)
+        for (more, n, m, c, id_bytes), known in zip(sizes, features_json, strict=True)
+    ]
+    return [b"".join(parts) for parts in zip(headers, *columns, features_json, strict=True)]
 
 
-class _Column:
-    """The bytes of one array of all users, cut into those of each.  sizes: how many of its rows each user has."""
-
-    def __init__(self, rows: NDArray[Any], sizes: NDArray[Any]) -> None:
-        self._bytes = rows.tobytes()
-        self._bounds = (np.concatenate([[0], np.cumsum(sizes)]) * rows.itemsize).tolist()
-
-    def of(self, user: int) -> bytes:
-        return self._bytes[self._bounds[user] : self._bounds[user + 1]]
+def _cut(rows: NDArray[Any], sizes: Ints) -> Iterator[bytes]:
+    """The bytes of one array of all users, those of each in turn.  sizes: how many of its rows each user has."""
+    data = rows.tobytes()
+    bounds = np.concatenate([[0], np.cumsum(sizes)]) * rows.itemsize
+    return (data[start:end] for start, end in pairwise(bounds.tolist()))
 
 
-def _newest(order: NDArray[np.int64], sizes: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """Of rows that stand sorted, user by user, the last `limit` of each user."""
-    left = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(order))  # 1 is a user's last
-    return order[left <= limit]
+def _order(*keys: NDArray[Any]) -> Ints:
+    """A stable order by these keys, each below 2**32, the first decides first.
+
+    In words of 16 bits: NumPy sorts those by their digits, ten times as fast as it compares larger ones.
+    """
+    words = [word.astype(np.uint16) for key in reversed(keys) for word in (key, key >> 16)]
+    return np.lexsort(words)
 
 
-def _ids(item_ids: BytesColumn, places: NDArray[np.int64]) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+def _newest(sizes: Ints, limit: int) -> Ints | slice:
+    """Where the last `limit` rows of each user are."""
+    if not (sizes > limit).any():
+        return slice(None)
+    left = np.repeat(np.cumsum(sizes), sizes) - np.arange(sizes.sum())  # 1 is a user's last
+    return np.flatnonzero(left <= limit)
+
+
+def _ids(item_ids: BytesColumn, places: NDArray[Any]) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
     """Lengths of the ids at these places, and their bytes, one after the other."""
     if item_ids.codes is not None:
-        places = item_ids.codes[places].astype(np.int64)
+        places = item_ids.codes[places]
     starts = item_ids.offsets[places].astype(np.int64)
-    lengths = item_ids.offsets[places + 1].astype(np.int64) - starts
-    before = np.cumsum(lengths) - lengths
-    cells = np.repeat(starts - before, lengths) + np.arange(lengths.sum())
-    return lengths.astype(np.uint16), np.asarray(item_ids.data[cells])
+    lengths = item_ids.offsets[places.astype(np.int64) + 1].astype(np.int64) - starts
+    ends = np.cumsum(lengths)
+    data = np.empty(lengths.sum(), np.uint8)
+    for length in np.flatnonzero(np.bincount(lengths)).tolist():
+        if length:  # all ids of one length at once, each an element of so many bytes
+            these = lengths == length
+            _windows(data, length)[ends[these] - length] = _windows(item_ids.data, length)[starts[these]]
+    return lengths.astype(np.uint16), data
+
+
+def _windows(data: NDArray[np.uint8], length: int) -> NDArray[np.void]:
+    """Element i is the `length` bytes from byte i on, without copying."""
+    return np.ndarray((len(data) - length + 1,), f"V{length}", data, strides=(1,))
 
 
 def _seen(
-    users: NDArray[np.int64], found: Interactions, limit: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint32], NDArray[np.bool_]]:
-    """The `limit` items that each user saw last, by user and hash: user, hash, last time in s; and who saw more [B]."""
-    owner, hashes, times_s = users[found.seen], found.hashes[found.seen], found.times_ms[found.seen] // 1000
-    order = np.lexsort((times_s, hashes, owner))
-    owner, hashes, times_s = owner[order], hashes[order], times_s[order]
-    last = np.append((hashes[1:] != hashes[:-1]) | (owner[1:] != owner[:-1]), True)[: len(owner)]
-    owner, hashes, times_s = owner[last], hashes[last], times_s[last]
+    users: Ints, found: Interactions, type_seen: Bools, limit: int
+) -> tuple[Ints, NDArray[Any], NDArray[np.uint32], Bools]:
+    """The `limit` items that each user saw last, by user and item: how many [B], item, last time in s; and who saw
+    more [B]."""
+    seen = type_seen[found.event_types]
+    owner, items, times_s = users[seen], found.items[seen], found.times_ms[seen] // 1000
+    order = _order(owner, items)  # stable: of one item the latest stays last
+    owner, items, times_s = owner[order], items[order], times_s[order]
+    last = np.append((items[1:] != items[:-1]) | (owner[1:] != owner[:-1]), True)[: len(owner)]
+    owner, items, times_s = owner[last], items[last], times_s[last]
     sizes = np.bincount(owner, minlength=len(found.sizes))
-    if (sizes > limit).any():
-        kept = np.sort(_newest(np.lexsort((hashes, times_s, owner)), sizes, limit))
-        owner, hashes, times_s = owner[kept], hashes[kept], times_s[kept]
-    return owner, hashes, times_s.astype(np.uint32), sizes > limit
+    evicted = sizes > limit
+    if evicted.any():
+        kept = np.sort(_order(owner, times_s, items)[_newest(sizes, limit)])
+        items, times_s = items[kept], times_s[kept]
+    return np.minimum(sizes, limit), items, times_s.astype(np.uint32), evicted
 
 
-def _counters(users: NDArray[np.int64], found: Interactions) -> tuple[NDArray[np.int64], NDArray[np.void]]:
-    """Each user's counters, by user, day and type: user, COUNTER."""
+def _history_types(users: Ints, found: Interactions, types: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """types: of each interaction; where a user met an item at one time in several ways, in ascending order."""
+    again = np.ones(max(len(types) - 1, 0), np.bool_)
+    for key in (users, found.times_ms, found.items):
+        again &= key[1:] == key[:-1]
+    if again.any():
+        types = types[_order(np.concatenate([[0], np.cumsum(~again)]), types)]
+    return types
+
+
+def _counters(users: Ints, found: Interactions, types: NDArray[np.uint32]) -> tuple[Ints, NDArray[np.void]]:
+    """Each user's counters, by user, day and type: how many [B], COUNTER."""
     days = found.times_ms // DAY_MS
-    newest = np.zeros(len(found.sizes), np.int64)
-    np.maximum.at(newest, users, days)
-    recent = days > newest[users] - COUNTER_DAYS
-    types = found.types.astype(np.int64)
+    active = found.sizes[found.sizes > 0]
+    recent = days > np.repeat(days[np.cumsum(active) - 1], active) - COUNTER_DAYS
     owner = np.concatenate([users, users[recent]])
-    keys = np.concatenate([types, days[recent] << 32 | types[recent]])
-    order = np.lexsort((keys, owner))
-    owner, keys = owner[order], keys[order]
-    first = np.flatnonzero(np.append(True, (keys[1:] != keys[:-1]) | (owner[1:] != owner[:-1]))[: len(owner)])
+    days = np.concatenate([np.zeros(len(days), np.int64), days[recent]])
+    types = np.concatenate([types, types[recent]])
+    order = _order(owner, days, types)
+    owner, days, types = owner[order], days[order], types[order]
+    another = (types[1:] != types[:-1]) | (days[1:] != days[:-1]) | (owner[1:] != owner[:-1])
+    first = np.flatnonzero(np.append(True, another)[: len(owner)])
     rows = np.empty(len(first), COUNTER)
-    rows["day"], rows["type"] = keys[first] >> 32, keys[first] & 0xFFFFFFFF
+    rows["day"], rows["type"] = days[first], types[first]
     rows["count"] = np.diff(first, append=len(owner))
-    return owner[first], rows
+    return np.bincount(owner[first], minlength=len(found.sizes)), rows

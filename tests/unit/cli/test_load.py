@@ -14,7 +14,7 @@ from rich.console import Console
 from app.feature_store.errors import FeatureStoreUnavailable
 from app.feature_store.keys import Keys, partition
 from app.feature_store.store import FeatureStore, StoreSettings
-from cli.load_users import describe, load_users, packed_states
+from cli.load_users import describe, load_tag, load_users, packed_states
 from models.contract.columns import BytesColumn
 from models.contract.events import Event
 from models.contract.ids import hash_ids
@@ -22,6 +22,7 @@ from models.contract.schema import CategoricalFeature, NumericFeature, Schema
 from models.contract.state import DAY_MS, Limits, UserState, apply, empty, pack, unpack
 from models.data.dataset import Dataset, Interactions, Splits
 from models.data.report import Report
+from models.states import UserStates
 
 NUM_USERS, NUM_ITEMS, NUM_ROWS = 300, 40, 6_000
 START_MS = 18_000 * DAY_MS
@@ -155,6 +156,15 @@ def test_every_user_gets_history_counts_and_features(redis_url: str, key_prefix:
         assert state.counters.tolist() == expected.counters.tolist()
         city = {"city": (["Bern", "Zürich"][user % 3 - 1], END_MS - 1 + SHIFT_MS)} if user % 3 else {}
         assert state.features == {"age": (44.0, END_MS - 1 + SHIFT_MS), **city}
+
+
+def test_every_byte_is_that_of_the_state_built_alone(redis_url: str, key_prefix: str, client: redis.Redis) -> None:
+    """Of all users, also where the load ends before the data does."""
+    end_ms = END_MS - 30 * DAY_MS
+    tag, states = load_tag(DATASET, SHIFT_MS, end_ms), UserStates(DATASET, SHIFT_MS)
+    quiet = Console(file=io.StringIO())
+    load_users(DATASET, redis_url, shift_ms=SHIFT_MS, before_ms=end_ms, prefix=key_prefix, console=quiet)
+    assert all_states(client, key_prefix) == [pack(states.at(user, end_ms, tag)) for user in range(NUM_USERS)]
 
 
 def test_loading_again_changes_nothing(redis_url: str, key_prefix: str, client: redis.Redis) -> None:
