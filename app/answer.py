@@ -21,8 +21,7 @@ assert SOURCE_NAMES == SOURCES
 def top_k(call: Call, candidates: Candidates) -> tuple[Candidates, NDArray[np.float32]]:
     """The k best candidates and their scores. What is allowed is checked once more: some FAISS versions have ignored
     what they were told to leave out (faiss #5504), and a list must not show what the caller ruled out."""
-    order = best_first(call.scores)
-    order = order[call.allowed[candidates.items[order]]][: call.request.k]
+    order = best_first(call.scores, call.allowed[candidates.items], call.request.k)
     return candidates.take(order), finite(call.scores)[order]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.call import Call, features_of
 from models.contract.candidates import POPULAR, USER_VECTOR, Candidates, first_allowed, from_history, merge
@@ -18,25 +19,30 @@ def retrieve(calls: Sequence[Call], num_ranked: int) -> None:
     engine = calls[0].engine
     features = [features_of(call) for call in calls] if engine.tower_reads_features else []
     vectors = engine.user_vectors([call.history for call in calls], features)
-    for call, vector in zip(calls, vectors, strict=True):
-        if not np.isfinite(vector).all():
+    good = np.all(np.isfinite(vectors), axis=1)
+    for call, vector, is_good in zip(calls, vectors, good.tolist(), strict=True):
+        if is_good:
+            call.user_vector = vector
+        else:
             call.degraded.append("retrieval")
-            continue
-        call.user_vector = vector
-        call.candidates = personal_candidates(call, num_ranked)
+    found = [call for call in calls if call.user_vector is not None]
+    limits = [max(num_ranked, call.request.k + MARGIN) for call in found]
+    nearest = engine.nearest(vectors[good], [call.allowed for call in found], limits)
+    for call, near, limit in zip(found, nearest, limits, strict=True):
+        call.candidates = personal_candidates(call, near, limit)
         call.scores, call.served_by = call.candidates.scores, "retrieval"
 
 
-def personal_candidates(call: Call, num_ranked: int) -> Candidates:
-    """Candidates of a user with a user vector: allowed items only, and as many as wanted where there are that many."""
-    assert call.user_vector is not None
-    engine, history = call.engine, call.history
-    limit = max(num_ranked, call.request.k + MARGIN)
+def personal_candidates(call: Call, nearest: NDArray[np.int64], limit: int) -> Candidates:
+    """Candidates of a user with a user vector: allowed items only, and as many as wanted where there are that many.
+
+    nearest: allowed items by nearness to the user vector, int64 [at most limit].
+    """
+    engine = call.engine
     sources = from_history(
-        history, engine.tables, engine.bundle.popular, call.allowed, call.request.include_seen, limit, call.now_ms
+        call.history, engine.tables, engine.bundle.popular, call.allowed, call.request.include_seen, limit, call.now_ms
     )
-    sources.append((USER_VECTOR, engine.nearest(call.user_vector, call.allowed, limit)))
-    return merge(sources, call.user_vector, engine.bundle.item_vectors, limit)
+    return merge([*sources, (USER_VECTOR, nearest)], call.user_vector, engine.bundle.item_vectors, limit)
 
 
 def popular_candidates(call: Call) -> Candidates:

@@ -1,7 +1,9 @@
 """A verified bundle, ready to compute: the only place where ONNX sessions and the FAISS index are opened and run."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,19 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from app.filters import Allowed, Mask, MaskCache
+from app.filters import NOTHING, Allowed, Mask, MaskCache
+from app.kept import Kept
 from models.contract.bundle import Bundle, BundleError, open_bundle
 from models.contract.features import ItemTables, UserFeatures
-from models.contract.history import History
+from models.contract.history import History, tower_input
+from models.contract.kernels.chosen import kernels
 from models.contract.tables import RowTable
 from models.contract.user_inputs import reads_features, user_inputs
 
 MAPPED = faiss.IO_FLAG_MMAP_IFC
 FEW = 4_096  # items a filter may leave for an exact search over them; also the most that is fetched to be filtered
+FETCHED = (256, 384, 512, 768, 1_024, 1_536, 2_048, 3_072, FEW)  # few numbers, so that searches of a batch share one
+KEPT_BYTES = 450  # of a kept user vector beside its numbers: the objects around it and its key (measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +41,8 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Everything a request needs of one bundle with N items; read-only but for the cache of filter masks, and the
-    marks of Allowed (bool [N])."""
+    """Everything a request needs of one bundle with N items; read-only but for the filter masks and the user vectors
+    that are kept, and the marks of Allowed (bool [N])."""
 
     bundle: Bundle
     tables: ItemTables
@@ -45,6 +51,7 @@ class Engine:
     index: Any
     user_tower: onnxruntime.InferenceSession
     tower_inputs: frozenset[str]
+    kept_vectors: Kept[NDArray[np.float32]]
     ranking: "Ranking | None"
 
     @property
@@ -56,27 +63,61 @@ class Engine:
         return reads_features(self.tower_inputs)
 
     def user_vectors(self, histories: Sequence[History], features: Sequence[UserFeatures] = ()) -> NDArray[np.float32]:
-        """One user vector per user, float32 [B, d].  features: may be left out unless `tower_reads_features`."""
-        length = self.bundle.manifest.retrieval.history_length
-        return _run(self.user_tower, user_inputs(self.tower_inputs, length, histories, features))
+        """One user vector per user, float32 [B, d].  features: may be left out unless `tower_reads_features`.
 
-    def nearest(self, user_vector: NDArray[np.float32], allowed: Allowed, limit: int) -> NDArray[np.int64]:
-        """The allowed items with the highest product with the user vector, best first, int64 [at most limit].
+        A tower that reads the history alone gives the same vector until the history changes, so those are kept. What
+        it is fed with is the key: not even an event that does not reach it makes a vector be calculated again.
+        """
+        length = self.bundle.manifest.retrieval.history_length
+        if self.tower_reads_features:
+            return _run(self.user_tower, user_inputs(self.tower_inputs, length, histories, features))
+        vectors = np.empty((len(histories), self.bundle.item_vectors.shape[1]), np.float32)
+        missing: dict[int, bytes] = {}
+        for row, history in enumerate(histories):
+            key = _key(history, length)
+            kept = self.kept_vectors.get(key)
+            if kept is None:
+                missing[row] = key
+            else:
+                vectors[row] = kept
+        if missing:
+            inputs = user_inputs(self.tower_inputs, length, [histories[row] for row in missing], ())
+            vectors[list(missing)] = made = _run(self.user_tower, inputs)
+            for key, vector in zip(missing.values(), made, strict=True):
+                self.kept_vectors.put(key, vector.copy(), vector.nbytes + KEPT_BYTES)  # a view would hold the batch
+        return vectors
+
+    def nearest(
+        self, user_vectors: NDArray[np.float32], allowed: Sequence[Allowed], limits: Sequence[int]
+    ) -> list[NDArray[np.int64]]:
+        """For each user the allowed items with the highest product with the user vector, best first, int64 [at most
+        the user's limit].
 
         The index knows nothing of what is allowed: more is fetched and the rest dropped; where few items are allowed,
-        or the fetched ones do not suffice, exactly those are scored.
+        or the fetched ones do not suffice, exactly those are scored. Users of whom equally many are fetched share a
+        search, which finds what searches of their own would.
         """
+        together: dict[int, list[int]] = defaultdict(list)
+        for row, (one, limit) in enumerate(zip(allowed, limits, strict=True)):
+            together[self._fetched(one, limit)].append(row)
+        nearest: list[NDArray[np.int64]] = [NOTHING] * len(limits)
+        for fetch, rows in together.items():
+            found = self.index.search(user_vectors[rows], fetch)[1] if fetch else [NOTHING] * len(rows)  # [r, fetch]
+            for row, items in zip(rows, found, strict=True):
+                kept: NDArray[np.int64] = items[allowed[row][items]][: limits[row]]
+                if len(kept) < min(limits[row], allowed[row].count):
+                    kept = self._exact(user_vectors[row], allowed[row].items(), limits[row])
+                nearest[row] = kept
+        return nearest
+
+    def _fetched(self, allowed: Allowed, limit: int) -> int:
+        """How many items the index is asked for, so that at least `limit` of them are allowed; 0: it is not asked."""
         num_items, num_allowed = self.bundle.num_items, allowed.count
-        wanted = min(limit, num_allowed)
-        # Fetching all that is not allowed on top suffices for certain; twice the expected share nearly always does.
-        fetch = min(limit + num_items - num_allowed, 2 * limit * num_items // max(num_allowed, 1), num_items)
-        if num_allowed > min(FEW, num_items // 4) and fetch <= FEW:
-            _, found = self.index.search(user_vector[None, :], fetch)  # [1, d] -> [1, fetch], -1 past the end
-            kept: NDArray[np.int64] = found[0][found[0] >= 0]
-            kept = kept[allowed[kept]][:limit]
-            if len(kept) == wanted:
-                return kept
-        return self._exact(user_vector, allowed.items(), limit)
+        # All that is not allowed on top suffices for certain; twice the expected share nearly always does.
+        enough = min(limit + num_items - num_allowed, 2 * limit * num_items // max(num_allowed, 1))
+        if num_allowed <= min(FEW, num_items // 4) or min(enough, num_items) > FEW:
+            return 0
+        return min(next(fetch for fetch in FETCHED if fetch >= min(enough, num_items)), num_items)
 
     def _exact(self, user_vector: NDArray[np.float32], items: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
         scores = self.bundle.item_vectors[items] @ user_vector
@@ -104,7 +145,7 @@ class Engine:
         inputs: dict[str, NDArray[Any]] = {
             "user": user,  # [B, u]
             # [sum n, h]
-            "item_part": self.ranking.item_part.take(items[0] if alone else np.concatenate(items), axis=0, mode="clip"),
+            "item_part": kernels.take_rows(self.ranking.item_part, items[0] if alone else np.concatenate(items)),
             "cross": cross[0] if alone else np.concatenate(cross),  # [sum n, c]
             "row_user": np.zeros(sizes[0], np.int64) if alone else np.repeat(np.arange(len(sizes)), sizes),  # [sum n]
         }
@@ -112,8 +153,11 @@ class Engine:
         return [scores] if alone else np.split(scores, np.cumsum(sizes)[:-1])
 
 
-def open_engine(path: Path, filter_cache_bytes: int) -> Engine:
-    """Verify the bundle in this folder and open its graphs and index. Raises BundleError with the file's name."""
+def open_engine(path: Path, filter_cache_bytes: int, user_vector_bytes: int = 0) -> Engine:
+    """Verify the bundle in this folder and open its graphs and index. Raises BundleError with the file's name.
+
+    filter_cache_bytes, user_vector_bytes: bounds of what is kept between requests.
+    """
     bundle = _plain(open_bundle(path))
     affinity = bundle.tables.get("affinity")
     return Engine(
@@ -128,6 +172,7 @@ def open_engine(path: Path, filter_cache_bytes: int) -> Engine:
         index=_index(bundle),
         user_tower=_session(bundle, bundle.user_tower),
         tower_inputs=frozenset(tensor.name for tensor in bundle.manifest.retrieval.tensors),
+        kept_vectors=Kept(user_vector_bytes),
         ranking=_ranking(bundle),
     )
 
@@ -196,6 +241,14 @@ def _session(bundle: Bundle, path: Path) -> onnxruntime.InferenceSession:
     except Exception as error:  # onnxruntime raises a dozen types without a common one of its own
         name = path.relative_to(bundle.path).as_posix()
         raise BundleError(name, "onnxruntime cannot load it; export the bundle again") from error
+
+
+def _key(history: History, length: int) -> bytes:
+    """Of what the user tower is fed with; 16 bytes, so that of two histories none is taken for the other."""
+    row, ordinals = tower_input(history, length)
+    digest = blake2b(row.data, digest_size=16)
+    digest.update(ordinals.data)
+    return digest.digest()
 
 
 def _run(session: onnxruntime.InferenceSession, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float32]:

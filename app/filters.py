@@ -1,7 +1,6 @@
 """Which items a request may be answered with: its filter, what it excludes and what the user has seen. Pure functions,
-and a small cache of filter masks."""
+and the masks of recently used filters."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import InvalidRequest
+from app.kept import Kept
 from app.query import AllOf, Equals, Node, OneOf, conditions
+from models.contract.kernels.chosen import kernels
 
 Mask = NDArray[np.bool_]
 
@@ -94,13 +95,8 @@ class Allowed:
     marks: Mask
 
     def __getitem__(self, items: NDArray[Any]) -> Mask:
-        """Of these items, bool [n]."""
-        self.marks[self.removed] = True
-        found: Mask = ~self.marks[items]
-        self.marks[self.removed] = False
-        if self.mask is not None:
-            found &= self.mask[items]
-        return found
+        """Of these items, bool [n]; -1 is none, and not allowed."""
+        return kernels.among(items, self.mask, self.removed, self.marks)
 
     def items(self) -> NDArray[np.int64]:
         """All that are allowed, ascending, int64 [count]."""
@@ -118,11 +114,7 @@ def allowed_items(marks: Mask, found: "FilterMask | None", removed: Sequence[NDA
 
     marks: as Allowed has them.
     """
-    out = np.sort(np.concatenate([NOTHING, *removed]))
-    out = out[np.searchsorted(out, 0) :]
-    again = out[1:] == out[:-1]
-    if again.any():
-        out = np.append(out[0], out[1:][~again])
+    out = kernels.removed_items(removed)
     if found is None:
         return Allowed(None, out, len(marks) - len(out), marks)
     out = out[found.mask[out]]
@@ -142,23 +134,16 @@ class MaskCache:
     def __init__(self, stored: dict[str, tuple[NDArray[Any], list[Any]]], max_bytes: int) -> None:
         """stored: as for index_columns."""
         self._columns = index_columns(stored)
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._masks: OrderedDict[str, FilterMask] = OrderedDict()
+        self._kept: Kept[FilterMask] = Kept(max_bytes)
 
     def find(self, parts: Node) -> FilterMask:
         key = parts.model_dump_json()
-        found = self._masks.get(key)
-        if found is not None:
-            self._masks.move_to_end(key)
-            return found
-        mask = filter_mask(parts, self._columns)
-        mask.flags.writeable = False
-        found = self._masks[key] = FilterMask(mask, int(np.count_nonzero(mask)))
-        self._bytes += mask.nbytes + len(key)
-        while self._bytes > self._max_bytes:
-            old_key, old = self._masks.popitem(last=False)
-            self._bytes -= old.mask.nbytes + len(old_key)
+        found = self._kept.get(key)
+        if found is None:
+            mask = filter_mask(parts, self._columns)
+            mask.flags.writeable = False
+            found = FilterMask(mask, int(np.count_nonzero(mask)))
+            self._kept.put(key, found, mask.nbytes + len(key))
         return found
 
 

@@ -195,6 +195,6 @@ def refused(version: str, error: BundleError) -> BundleRefused:
 
 
 def _open_warm(path: Path, settings: Settings) -> Engine:
-    engine = open_engine(path, settings.filter_cache_mb << 20)
+    engine = open_engine(path, settings.filter_cache_mb << 20, settings.user_vectors_mb << 20)
     warm_up(engine, settings)
     return engine

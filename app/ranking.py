@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from app.call import Call, features_of
 from models.contract.candidates import Candidates
 from models.contract.features import cross_features
+from models.contract.kernels.chosen import kernels
 
 
 def rank(calls: Sequence[Call]) -> None:
@@ -35,10 +36,12 @@ def _cross(call: Call, found: Candidates) -> NDArray[np.float32]:
     return cross_features(found.items, found.scores, call.history, call.engine.tables, call.now_ms)
 
 
-def best_first(scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Order int64 [n]: a score that is not finite stands below every finite one; equal scores keep their order."""
-    good = np.isfinite(scores)
-    return np.argsort(-scores if good.all() else -np.where(good, scores, -np.inf), kind="stable")
+def best_first(scores: NDArray[np.float32], keep: NDArray[np.bool_], limit: int) -> NDArray[np.int64]:
+    """Positions int64 [at most limit] of the best scores to keep: one that is not finite stands below every finite one;
+    equal ones keep their order."""
+    ranked = scores.astype(np.float64)
+    ranked[~np.isfinite(scores)] = -np.inf
+    return kernels.best_first(np.arange(len(scores)), ranked, keep, limit)
 
 
 def finite(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         default=3_000, ge=1, le=60_000, description="for events, which may wait for the disk, ms"
     )
     filter_cache_mb: int = Field(default=32, ge=0, le=4_096, description="memory for filter masks per worker, MiB")
+    user_vectors_mb: int = Field(
+        default=32, ge=0, le=65_536, description="memory for user vectors kept until a history changes, per worker, MiB"
+    )
     reason_threshold: float = Field(
         default=0.05,
         ge=0,

@@ -150,8 +150,9 @@ def _stages(engine: Engine, asked: Asked, size: int) -> dict[str, float]:
     tower, vectors = _timed(
         lambda: [engine.user_vectors([c.history for c in g], f) for g, f in zip(groups, features, strict=True)]
     )
-    users = [vector for group in vectors for vector in group]
-    index, _ = _timed(lambda: [engine.nearest(u, c.allowed, AT) for u, c in zip(users, calls, strict=True)])
+    index, _ = _timed(
+        lambda: [engine.nearest(u, [c.allowed for c in g], [AT] * len(g)) for u, g in zip(vectors, groups, strict=True)]
+    )
     retrieval, _ = _timed(lambda: _for_each(lambda group: retrieve(group, NUM_RANKED), groups))
     again = [replace(call, features=None) for call in calls]
     ranking, _ = _timed(lambda: _for_each(rank, [again[begin : begin + size] for begin in range(0, count, size)]))

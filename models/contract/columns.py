@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.contract.kernels.chosen import kernels
 from models.contract.tables import smallest_int
 
 
@@ -75,11 +76,9 @@ class BytesColumn:
         return self.data[self.offsets.item(index) : self.offsets.item(index + 1)].tobytes()
 
     def strings(self, indices: NDArray[np.int64]) -> list[str]:
-        """The strings at these places, decoded: for an answer's twenty ids a third of the time of as many lookups."""
+        """The strings at these places, decoded."""
         places = indices if self.codes is None else self.codes[indices].astype(np.int64)
-        data = self.data.data  # a memoryview's slices cost less than an array's
-        bounds = zip(self.offsets[places].tolist(), self.offsets[places + 1].tolist(), strict=True)
-        return [str(data[start:end], "utf-8") for start, end in bounds]
+        return kernels.texts(self.data, self.offsets, places)
 
 
 def _small_offsets(column: BytesColumn) -> BytesColumn:

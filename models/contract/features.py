@@ -4,7 +4,9 @@ Everything is computed from what the service knows at the moment of a request: t
 the bundle, and the candidates. Training calls the same functions for moments of the past.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log1p
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +16,8 @@ from models.contract.history import HALF_LIVES_DAYS, History
 from models.contract.kernels.chosen import kernels
 from models.contract.schema import Schema, encode_categorical, encode_numeric
 from models.contract.state import UserState
+
+Static = Mapping[str, str | float]  # features of a user that no interaction changes
 
 DAY_MS = 86_400_000
 RECENT_ITEMS = 30  # distinct newest items whose neighbours count
@@ -50,7 +54,8 @@ class ItemTables:
 
 
 class UserFeatures(NamedTuple):
-    """categorical: int64 [Fu], see `user_categories`.  numeric: float32 [Gu], see `user_numbers`."""
+    """categorical: codes int64 [Fu] of the static user features, then of the context features; 0 is missing, unknown
+    or expired.  numeric: float32 [Gu], in the order of `user_numeric_names`."""
 
     categorical: NDArray[np.int64]
     numeric: NDArray[np.float32]
@@ -67,30 +72,14 @@ def user_numeric_names(schema: Schema) -> list[str]:
 def user_features(
     schema: Schema, state: UserState | None, history: History, context: dict[str, str], now_ms: int
 ) -> UserFeatures:
-    return UserFeatures(user_categories(schema, state, context, now_ms), user_numbers(schema, state, history, now_ms))
-
-
-def user_categories(schema: Schema, state: UserState | None, context: dict[str, str], now_ms: int) -> NDArray[np.int64]:
-    """Codes int64 [Fu] of the static user features, then of the context features; 0 is missing, unknown or expired."""
-    static = {name: str(value) for name, value in _fresh(schema, state, now_ms).items()}
-    return np.concatenate(
-        [
-            encode_categorical(schema.categorical("user"), static),
-            encode_categorical(schema.context_features, context),
-        ]
-    )
-
-
-def user_numbers(schema: Schema, state: UserState | None, history: History, now_ms: int) -> NDArray[np.float32]:
-    """float32 [Gu], in the order of `user_numeric_names`."""
-    total, last_28d = _activity(state, history, now_ms)
-    count, distinct = len(history), len(history.distinct[0])
-    days_since = (now_ms - int(history.times_ms[-1])) / DAY_MS if count else 365.0
-    repeated = 1.0 - distinct / count if count else 0.0
-    all_time, month, different, since = np.log1p([total, last_28d, distinct, max(days_since, 0.0)]).tolist()
-    derived = [all_time / 6.0, month / 4.0, different / 6.0, repeated, since / 3.0]
-    static = {k: float(v) for k, v in _fresh(schema, state, now_ms).items() if isinstance(v, int | float)}
-    return np.concatenate([np.array(derived, np.float32), encode_numeric(schema.numeric("user"), static)])
+    """Of a user at a moment.  context: the request's context features."""
+    static = _fresh(schema, state, now_ms)
+    texts = {name: str(value) for name, value in static.items()}
+    numbers = {name: float(value) for name, value in static.items() if isinstance(value, int | float)}
+    own, asked = schema.categorical("user"), schema.context_features
+    codes = [*encode_categorical(own, texts), *encode_categorical(asked, context)]
+    values = [*_derived(state, history, now_ms), *encode_numeric(schema.numeric("user"), numbers)]
+    return UserFeatures(np.array(codes, np.int64), np.array(values, np.float32))
 
 
 def cross_features(
@@ -116,15 +105,25 @@ def recent_distinct(history: History, limit: int) -> tuple[NDArray[np.int64], ND
     return items[:limit], positions[:limit]
 
 
+def _derived(state: UserState | None, history: History, now_ms: int) -> list[float]:
+    """What USER_NUMERIC names."""
+    total, last_28d = _activity(state, history, now_ms)
+    count, distinct = len(history), len(history.distinct[0])
+    days_since = (now_ms - int(history.times_ms[-1])) / DAY_MS if count else 365.0
+    repeated = 1.0 - distinct / count if count else 0.0
+    since = log1p(max(days_since, 0.0))
+    return [log1p(total) / 6.0, log1p(last_28d) / 4.0, log1p(distinct) / 6.0, repeated, since / 3.0]
+
+
 def _activity(state: UserState | None, history: History, now_ms: int) -> tuple[float, float]:
     """Interactions ever, and in the newest 28 UTC days, from the counters; without a state, from the history."""
     if state is None or not len(state.counters):
         return float(len(history)), float(np.count_nonzero(history.times_ms > now_ms - 28 * DAY_MS))
     days, counts = state.counters["day"], state.counters["count"]
-    return float(counts[days == 0].sum()), float(counts[days > now_ms // DAY_MS - 28].sum())
+    return kernels.activity(days, counts, now_ms // DAY_MS - 28)
 
 
-def _fresh(schema: Schema, state: UserState | None, now_ms: int) -> dict[str, str | float]:
+def _fresh(schema: Schema, state: UserState | None, now_ms: int) -> Static:
     """Static features younger than the schema's time to live."""
     if state is None:
         return {}

@@ -1,10 +1,10 @@
 """What the models were trained on and what a request may bring: part of every bundle's manifest."""
 
+import math
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Final, Literal, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION: Final = 1
@@ -107,16 +107,15 @@ class Schema(Frozen):
         return [f for f in self.item_features if isinstance(f, kind)]
 
 
-def encode_categorical(features: list[CategoricalFeature], values: dict[str, str]) -> NDArray[np.int64]:
-    """Codes int64 [len(features)] of string values; what is absent or not in the vocabulary is 0."""
-    return np.array([_code(feature, values.get(feature.name)) for feature in features], np.int64)
+def encode_categorical(features: list[CategoricalFeature], values: Mapping[str, str]) -> list[int]:
+    """A code for each feature; what is absent or not in the vocabulary is 0."""
+    return [_code(feature, values.get(feature.name)) for feature in features]
 
 
-def encode_numeric(features: list[NumericFeature], values: dict[str, float]) -> NDArray[np.float32]:
-    """Standardised values float32 [len(features)]; what is absent or not finite is 0."""
-    raw = np.array([values.get(feature.name, np.nan) for feature in features], np.float64)
-    scaled = (raw - [f.mean for f in features]) / [f.std for f in features] if features else raw
-    return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
+def encode_numeric(features: list[NumericFeature], values: Mapping[str, float]) -> list[float]:
+    """A standardised value for each feature; what is absent or not finite is 0."""
+    scaled = [(values.get(feature.name, math.nan) - feature.mean) / feature.std for feature in features]
+    return [value if math.isfinite(value) else 0.0 for value in scaled]
 
 
 def _code(feature: CategoricalFeature, value: str | None) -> int:

@@ -6,6 +6,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.contract.kernels.chosen import kernels
+
 Precision = Literal["fp32", "fp16", "int8"]
 DTYPES: Final[dict[Precision, type[np.generic]]] = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
 INT_TYPES: Final[dict[bool, tuple[type[np.integer[Any]], ...]]] = {
@@ -38,7 +40,7 @@ class RowTable:
 
     def __getitem__(self, items: NDArray[np.int64] | slice) -> NDArray[np.float32]:
         """The rows of these items, float32 [n, d]."""
-        rows = self.stored[items]
+        rows = self.stored[items] if isinstance(items, slice) else kernels.take_rows(self.stored, items)
         if self.scales is None:
             plain: NDArray[np.float32] = rows.astype(np.float32, copy=False)
             return plain

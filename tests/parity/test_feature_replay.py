@@ -25,7 +25,7 @@ from cli.load_users import load_users
 from models.baselines import most_popular
 from models.contract.candidates import NUM_RANKED, USER_VECTOR, Candidates, from_history, merge
 from models.contract.events import Event
-from models.contract.features import DAY_MS, ItemTables, cross_features, user_categories, user_numbers
+from models.contract.features import DAY_MS, ItemTables, cross_features, user_features
 from models.contract.history import find_items, read_history, tower_input
 from models.contract.state import UserState
 from models.data.config import load_config
@@ -138,9 +138,10 @@ def in_serving(dataset: Dataset, retrieval: Retrieval, state: UserState | None, 
     )
     sources.append((USER_VECTOR, exact_nearest(retrieval.item_vectors, vector, allowed, NUM_RANKED)))
     found = merge(sources, vector, retrieval.item_vectors, NUM_RANKED)
+    features = user_features(dataset.schema, state, history, moment.context, now_ms)
     return (
-        user_categories(dataset.schema, state, moment.context, now_ms),
-        user_numbers(dataset.schema, state, history, now_ms),
+        features.categorical,
+        features.numeric,
         found,
         cross_features(found.items, found.scores, history, retrieval.tables, now_ms),
     )

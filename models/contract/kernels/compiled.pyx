@@ -452,6 +452,133 @@ def recency(times_ms, int64_t now_ms, half_lives_days):
     return ages, decayed
 
 
+# --- what may be on a list --------------------------------------------------------------------------------------------
+
+def removed_items(arrays):
+    cdef list given = [vector(items, cnp.NPY_INT64) for items in arrays]
+    cdef cnp.ndarray items
+    cdef Py_ssize_t size = sum([len(items) for items in given]), i, count = 0
+    cdef const int64_t* item
+    cdef cnp.ndarray found = new_vector(size, cnp.NPY_INT64)
+    cdef int64_t* out = <int64_t*>cnp.PyArray_DATA(found)
+    for items in given:
+        item = <const int64_t*>cnp.PyArray_DATA(items)
+        for i in range(cnp.PyArray_SIZE(items)):
+            if item[i] >= 0:
+                out[count] = item[i]
+                count += 1
+    found = found[:count]
+    cnp.PyArray_Sort(found, 0, cnp.NPY_QUICKSORT)
+    out = <int64_t*>cnp.PyArray_DATA(found)
+    size, count = count, 0
+    for i in range(size):
+        if count == 0 or out[i] != out[count - 1]:
+            out[count] = out[i]
+            count += 1
+    return found[:count]
+
+
+def among(items, mask, removed, cnp.ndarray marks):
+    cdef cnp.ndarray asked = vector(items, cnp.NPY_INT64), gone = vector(removed, cnp.NPY_INT64), inside
+    if cnp.PyArray_NDIM(marks) != 1 or cnp.PyArray_TYPE(marks) != cnp.NPY_BOOL or not cnp.PyArray_ISCARRAY(marks):
+        raise ValueError("marks are one writeable array of booleans")
+    cdef Py_ssize_t size = cnp.PyArray_SIZE(asked), num_gone = cnp.PyArray_SIZE(gone), num = cnp.PyArray_SIZE(marks), i
+    cdef const int64_t* item = <const int64_t*>cnp.PyArray_DATA(asked)
+    cdef const int64_t* out = <const int64_t*>cnp.PyArray_DATA(gone)
+    cdef uint8_t* mark = <uint8_t*>cnp.PyArray_DATA(marks)
+    cdef const uint8_t* let = NULL
+    if mask is not None:
+        inside = vector(mask, cnp.NPY_BOOL)
+        if cnp.PyArray_SIZE(inside) != num:
+            raise ValueError(f"a mask of {cnp.PyArray_SIZE(inside)} for {num} items")
+        let = <const uint8_t*>cnp.PyArray_DATA(inside)
+    for i in range(size):
+        if item[i] < -1 or item[i] >= num:
+            raise IndexError(f"item {item[i]} is out of bounds for {num} items")
+    for i in range(num_gone):
+        if out[i] < 0 or out[i] >= num:
+            raise IndexError(f"item {out[i]} is out of bounds for {num} items")
+    cdef cnp.ndarray found = new_vector(size, cnp.NPY_BOOL)
+    cdef uint8_t* is_in = <uint8_t*>cnp.PyArray_DATA(found)
+    for i in range(num_gone):
+        mark[out[i]] = 1
+    for i in range(size):
+        is_in[i] = item[i] >= 0 and not mark[item[i]] and (let == NULL or let[item[i]])
+    for i in range(num_gone):
+        mark[out[i]] = 0
+    return found
+
+
+def activity(days, counts, int64_t since):
+    cdef cnp.ndarray day_of = vector(days, cnp.NPY_INT32), count_of = vector(counts, cnp.NPY_UINT32)
+    cdef Py_ssize_t size = cnp.PyArray_SIZE(day_of), i
+    if cnp.PyArray_SIZE(count_of) != size:
+        raise ValueError(f"{size} days, {cnp.PyArray_SIZE(count_of)} counts")
+    cdef const int32_t* day = <const int32_t*>cnp.PyArray_DATA(day_of)
+    cdef const uint32_t* count = <const uint32_t*>cnp.PyArray_DATA(count_of)
+    cdef int64_t total = 0, recent = 0
+    for i in range(size):
+        if day[i] == 0:
+            total += count[i]
+        if day[i] > since:
+            recent += count[i]
+    return <double>total, <double>recent
+
+
+# --- rows of a table --------------------------------------------------------------------------------------------------
+
+cdef enum:
+    AHEAD = 12  # rows asked for before they are copied: a few kB, which the first cache holds
+
+
+def take_rows(cnp.ndarray table, cnp.ndarray items):
+    if not cnp.PyArray_ISINTEGER(items):  # of a mask, say
+        raise TypeError(f"rows are named by integers, not by {items.dtype}")
+    cdef cnp.ndarray rows = vector(items, cnp.NPY_INT64), taken
+    if cnp.PyArray_NDIM(table) != 2 or not cnp.PyArray_IS_C_CONTIGUOUS(table):
+        raise ValueError("a contiguous table of two dimensions is needed")
+    cdef Py_ssize_t size = cnp.PyArray_SIZE(rows), num = cnp.PyArray_DIM(table, 0), i, offset
+    cdef Py_ssize_t width = cnp.PyArray_DIM(table, 1) * cnp.PyArray_ITEMSIZE(table)
+    cdef const int64_t* row = <const int64_t*>cnp.PyArray_DATA(rows)
+    for i in range(size):
+        if row[i] < 0 or row[i] >= num:
+            raise IndexError(f"row {row[i]} is out of bounds for a table of {num} rows")
+    cdef cnp.npy_intp[2] shape
+    shape[0], shape[1] = size, cnp.PyArray_DIM(table, 1)
+    taken = <cnp.ndarray>cnp.PyArray_EMPTY(2, shape, cnp.PyArray_TYPE(table), 0)
+    cdef const char* data = <const char*>cnp.PyArray_DATA(table)
+    cdef char* out = <char*>cnp.PyArray_DATA(taken)
+    with nogil:
+        for i in range(size + AHEAD):
+            if i < size:
+                for offset in range(0, width, 64):
+                    __builtin_prefetch(data + row[i] * width + offset)
+            if i >= AHEAD:
+                memcpy(out + (i - AHEAD) * width, data + row[i - AHEAD] * width, width)
+    return taken
+
+
+def texts(cnp.ndarray data, cnp.ndarray offsets, places):
+    cdef cnp.ndarray wanted = vector(places, cnp.NPY_INT64), all_bytes = vector(data, cnp.NPY_UINT8)
+    cdef Py_ssize_t size = cnp.PyArray_SIZE(wanted), num = cnp.PyArray_SIZE(offsets) - 1, i
+    cdef int64_t total = cnp.PyArray_SIZE(all_bytes), start, end
+    if cnp.PyArray_NDIM(offsets) != 1 or not cnp.PyArray_ISINTEGER(offsets):
+        raise ValueError("offsets are integers in one dimension")
+    cdef const int64_t* place = <const int64_t*>cnp.PyArray_DATA(wanted)
+    for i in range(size):
+        if place[i] < 0 or place[i] >= num:
+            raise IndexError(f"place {place[i]} is out of bounds for {num} strings")
+    cdef cnp.ndarray starts = vector(offsets[wanted], cnp.NPY_INT64), ends = vector(offsets[wanted + 1], cnp.NPY_INT64)
+    cdef const char* text = <const char*>cnp.PyArray_DATA(all_bytes)
+    cdef list found = []
+    for i in range(size):
+        start, end = (<const int64_t*>cnp.PyArray_DATA(starts))[i], (<const int64_t*>cnp.PyArray_DATA(ends))[i]
+        if not 0 <= start <= end <= total:
+            raise IndexError(f"string {place[i]} is out of bounds for {total} bytes")
+        found.append(text[start:end].decode("utf-8"))
+    return found
+
+
 # --- candidates -------------------------------------------------------------------------------------------------------
 
 def own_sums(inverse, weights, Py_ssize_t size):

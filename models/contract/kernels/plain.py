@@ -76,6 +76,52 @@ def own_sums(inverse: NDArray[np.int64], weights: NDArray[Any], size: int) -> ND
     return np.bincount(inverse, weights, size).astype(np.float64, copy=False)  # of nothing it makes integers
 
 
+def removed_items(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The distinct numbers of all arrays that are not negative, ascending, int64 [r]."""
+    items = np.unique(np.concatenate([np.empty(0, np.int64), *arrays]))
+    return items[np.searchsorted(items, 0) :]
+
+
+def activity(days: NDArray[np.int32], counts: NDArray[np.uint32], since: int) -> tuple[float, float]:
+    """The counts of day 0, summed, and those of the days after `since`."""
+    return float(counts[days == 0].sum(dtype=np.int64)), float(counts[days > since].sum(dtype=np.int64))
+
+
+def among(
+    items: NDArray[Any], mask: NDArray[np.bool_] | None, removed: NDArray[np.int64], marks: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which of the items, -1 for none, are inside the mask and not removed, bool [n].  Raises IndexError.
+
+    mask: bool [N], None for all.  removed: items.  marks: bool [N], all False before and after.
+    """
+    if items.min(initial=0) < -1 or removed.min(initial=0) < 0 or items.max(initial=-1) >= len(marks):
+        raise IndexError(f"an item is out of bounds for {len(marks)} items")
+    marks[removed] = True
+    found: NDArray[np.bool_] = ~marks[items] & (items >= 0)
+    marks[removed] = False
+    return found if mask is None else found & mask[items]
+
+
+def take_rows(table: NDArray[Any], items: NDArray[np.int64]) -> NDArray[Any]:
+    """The rows of these items, [n, d].  table: [N, d], contiguous.  Raises IndexError outside of it, TypeError."""
+    if items.dtype.kind not in "iu":
+        raise TypeError(f"rows are named by integers, not by {items.dtype}")
+    if items.min(initial=0) < 0:
+        raise IndexError(f"row {items.min()} is out of bounds for a table of {len(table)} rows")
+    return table.take(items, axis=0)
+
+
+def texts(data: NDArray[np.uint8], offsets: NDArray[Any], places: NDArray[np.int64]) -> list[str]:
+    """The strings at these places, decoded from UTF-8.
+
+    data: uint8 [total].  offsets: integers [n + 1]; string i is data[offsets[i]:offsets[i + 1]].  Raises IndexError.
+    """
+    if places.min(initial=0) < 0:
+        raise IndexError(f"place {places.min()} is out of bounds")
+    bounds = zip(offsets[places].tolist(), offsets[places + 1].tolist(), strict=True)
+    return [data[start:end].tobytes().decode() for start, end in bounds]
+
+
 def neighbour_sums(
     recent: NDArray[np.int64], neighbours: NDArray[Any], similarity: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

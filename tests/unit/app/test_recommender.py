@@ -170,10 +170,11 @@ async def test_names_that_the_bundle_does_not_know_are_refused_with_those_it_doe
 
 def test_scores_that_are_not_finite_sink_and_equal_ones_keep_their_order() -> None:
     scores = np.array([np.nan, 1.0, np.inf, 2.0, 1.0, -np.inf], np.float32)
-    assert best_first(scores).tolist() == [3, 1, 4, 0, 2, 5]
+    assert best_first(scores, np.ones(6, np.bool_), 6).tolist() == [3, 1, 4, 0, 2, 5]
+    assert best_first(scores, np.arange(6) != 1, 3).tolist() == [3, 4, 0]
     assert finite(scores).tolist() == [1.0, 1.0, 1.0, 2.0, 1.0, 1.0]
     assert finite(np.full(2, np.nan, np.float32)).tolist() == [0.0, 0.0]
-    assert best_first(np.empty(0, np.float32)).tolist() == []
+    assert best_first(np.empty(0, np.float32), np.empty(0, np.bool_), 5).tolist() == []
 
 
 def test_a_ranker_that_gives_no_finite_score_is_left_out_and_named(engine: Engine) -> None:

@@ -15,8 +15,7 @@ from models.contract.features import (
     cross_features,
     cross_names,
     recent_distinct,
-    user_categories,
-    user_numbers,
+    user_features,
     user_numeric_names,
 )
 from models.contract.history import EMPTY, History, read_history
@@ -77,15 +76,21 @@ def test_names_follow_the_schema() -> None:
 
 def test_categories_are_those_of_the_state_then_those_of_the_request() -> None:
     state = state_of([], [], {"city": ("Zürich", NOW_MS), "plan": ("paid", NOW_MS)})
-    assert user_categories(SCHEMA, state, {"device": "mobile"}, NOW_MS).tolist() == [2, 0, 2], "paid is no known plan"
-    assert user_categories(SCHEMA, None, {"device": "watch", "city": "Bern"}, NOW_MS).tolist() == [0, 0, 0]
+    assert user_features(SCHEMA, state, EMPTY, {"device": "mobile"}, NOW_MS).categorical.tolist() == [2, 0, 2], (
+        "paid is no known plan"
+    )
+    assert user_features(SCHEMA, None, EMPTY, {"device": "watch", "city": "Bern"}, NOW_MS).categorical.tolist() == [
+        0,
+        0,
+        0,
+    ]
 
 
 @pytest.mark.parametrize(("age_ms", "code", "number"), [(3_600_000, 1, 0.5), (3_600_001, 0, 0.0)])
 def test_a_feature_past_its_time_to_live_is_missing(age_ms: int, code: int, number: float) -> None:
     state = state_of([], [], {"city": ("Bern", NOW_MS - age_ms), "age": (45.0, NOW_MS - age_ms)})
-    assert user_categories(SCHEMA, state, {}, NOW_MS).tolist() == [code, 0, 0]
-    assert user_numbers(SCHEMA, state, EMPTY, NOW_MS)[-1] == number
+    assert user_features(SCHEMA, state, EMPTY, {}, NOW_MS).categorical.tolist() == [code, 0, 0]
+    assert user_features(SCHEMA, state, EMPTY, {}, NOW_MS).numeric[-1] == number
 
 
 def test_numbers_of_a_user_with_a_history() -> None:
@@ -93,7 +98,7 @@ def test_numbers_of_a_user_with_a_history() -> None:
     began 27 days and 5 hours ago, and 28 days ago, at 05:00, is the day before it."""
     days = [40.0, 28.0, 27 + 5 / 24, 3.0, 0.5]
     state = state_of([1, 2, 1, 4, 1], days, {"age": (25.0, NOW_MS)}, ["view", *["purchase"] * 4])
-    found = user_numbers(SCHEMA, state, read_history(state, HASHES), NOW_MS)
+    found = user_features(SCHEMA, state, read_history(state, HASHES), {}, NOW_MS).numeric
     expected = [np.log(6) / 6, np.log(4) / 4, np.log(4) / 6, 1 - 3 / 5, np.log(1.5) / 3, -1.5]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -101,12 +106,12 @@ def test_numbers_of_a_user_with_a_history() -> None:
 def test_numbers_of_a_user_nothing_is_known_of() -> None:
     """A year away, and the average age."""
     expected = [0.0, 0.0, 0.0, 0.0, np.log(366) / 3, 0.0]
-    np.testing.assert_allclose(user_numbers(SCHEMA, None, EMPTY, NOW_MS), expected, rtol=1e-6)
+    np.testing.assert_allclose(user_features(SCHEMA, None, EMPTY, {}, NOW_MS).numeric, expected, rtol=1e-6)
 
 
 def test_numbers_of_an_anonymous_history() -> None:
     """Without a state the history itself is counted; a time ahead of the clock counts as now."""
-    found = user_numbers(SCHEMA, None, history_of([1, 1, 2], [30.0, 2.0, -0.1]), NOW_MS)
+    found = user_features(SCHEMA, None, history_of([1, 1, 2], [30.0, 2.0, -0.1]), {}, NOW_MS).numeric
     np.testing.assert_allclose(found, [np.log(4) / 6, np.log(3) / 4, np.log(3) / 6, 1 / 3, 0, 0], rtol=1e-6)
 
 
@@ -189,7 +194,9 @@ def test_permuted_lines_of_equal_times_give_identical_features() -> None:
             cross_features(candidates, scores, read_history(state, HASHES), tables, NOW_MS) for state in (one, other)
         )
         assert np.array_equal(first, second)
-        numbers = [user_numbers(SCHEMA, state, read_history(state, HASHES), NOW_MS) for state in (one, other)]
+        numbers = [
+            user_features(SCHEMA, state, read_history(state, HASHES), {}, NOW_MS).numeric for state in (one, other)
+        ]
         assert np.array_equal(*numbers)
 
 

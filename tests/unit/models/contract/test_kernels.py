@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.contract import kernels as package
 from models.contract.kernels import chosen, compiled, plain
-from models.contract.state import DAY_MS
+from models.contract.state import COUNTER, DAY_MS
 
 NOW_MS = 19_000 * DAY_MS
 HALF_LIVES = (14.0, 60.0)
@@ -218,3 +218,85 @@ def test_arrays_that_do_not_fit_each_other_are_refused() -> None:
     for call in calls:
         with pytest.raises(ValueError, match=r"dimension|needed|fit|items|hashes|places|shape"):
             call()
+
+
+@given(rng=rngs, masked=st.booleans())
+def test_what_may_be_on_a_list_is_told_of_any_items(rng: np.random.Generator, masked: bool) -> None:
+    num = int(rng.choice([1, 2, 40]))
+    mask = rng.random(num) < 0.6 if masked else None
+    removed = rng.choice(num, int(rng.integers(0, num + 1)), replace=False)
+    marks = np.zeros(num, np.bool_)
+    for kind in (np.int64, np.int16):
+        items = readonly(rng.integers(-1, num, int(rng.choice([0, 1, 90]))).astype(kind))
+        found = same("among", items, mask, readonly(removed), marks)
+        allowed = {item for item in range(num) if (mask is None or mask[item]) and item not in removed}
+        assert found.tolist() == [item in allowed for item in items.tolist()]
+        assert not marks.any()
+
+
+@pytest.mark.parametrize("form", [plain, compiled])
+@pytest.mark.parametrize(("items", "removed"), [([0, 5], [1]), ([-2], [1]), ([0], [5]), ([0], [-1])])
+def test_what_may_be_on_a_list_is_told_of_no_item_outside(form: Any, items: list[int], removed: list[int]) -> None:
+    marks = np.zeros(5, np.bool_)
+    with pytest.raises(IndexError, match="out of bounds"):
+        form.among(np.array(items), None, np.array(removed), marks)
+    assert not marks.any()
+
+
+@given(rng=rngs, num=st.sampled_from([1, 2, 300]), width=st.sampled_from([0, 1, 16, 145]))
+def test_rows_are_taken(rng: np.random.Generator, num: int, width: int) -> None:
+    for kind in (np.float32, np.float16, np.int8):
+        table = readonly(rng.integers(-100, 100, (num, width)).astype(kind))
+        items = rng.integers(0, num, int(rng.choice([0, 1, 11, 12, 13, 200])))
+        assert same("take_rows", table, readonly(items)).tolist() == table[items].tolist()
+
+
+@pytest.mark.parametrize("form", [plain, compiled])
+def test_rows_outside_the_table_and_masks_are_refused(form: Any) -> None:
+    table = np.zeros((3, 2), np.float32)
+    for items in ([0, 3], [-1]):
+        with pytest.raises(IndexError, match="out of bounds"):
+            form.take_rows(table, np.array(items))
+    with pytest.raises(TypeError, match="not by bool"):
+        form.take_rows(table, np.array([True, False, True]))
+
+
+@given(rng=rngs)
+def test_what_is_removed_is_named_once(rng: np.random.Generator) -> None:
+    arrays = [readonly(rng.integers(-2, 30, int(rng.choice([0, 1, 50])))) for _ in range(int(rng.integers(0, 4)))]
+    found = same("removed_items", arrays)
+    assert found.tolist() == sorted({item for array in arrays for item in array.tolist() if item >= 0})
+
+
+@given(rng=rngs, num=st.integers(0, 40), since=st.integers(-3, 40))
+def test_activity_is_counted(rng: np.random.Generator, num: int, since: int) -> None:
+    counters = np.zeros(num, COUNTER)
+    counters["day"], counters["count"] = rng.integers(0, 38, num), rng.integers(0, 2**32, num)
+    days, counts = counters["day"].tolist(), counters["count"].tolist()
+    total = sum(count for day, count in zip(days, counts, strict=True) if day == 0)
+    recent = sum(count for day, count in zip(days, counts, strict=True) if day > since)
+    for form in (plain, compiled):
+        assert form.activity(counters["day"], counters["count"], since) == (total, recent)
+
+
+@given(values=st.lists(st.text(max_size=9), min_size=1, max_size=20), rng=rngs)
+def test_texts_are_decoded(values: list[str], rng: np.random.Generator) -> None:
+    parts = [value.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode() for value in values]
+    data = readonly(np.frombuffer(b"".join(parts), np.uint8).copy())
+    for kind in (np.uint16, np.int64):
+        offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(kind)
+        places = rng.integers(0, len(parts), int(rng.choice([0, 1, 30])))
+        for form in (plain, compiled):
+            assert form.texts(data, offsets, places) == [parts[place].decode() for place in places]
+
+
+@pytest.mark.parametrize("form", [plain, compiled])
+@pytest.mark.parametrize("place", [-1, 2])
+def test_there_is_no_text_outside(form: Any, place: int) -> None:
+    with pytest.raises(IndexError, match="out of bounds"):
+        form.texts(np.zeros(2, np.uint8), np.array([0, 1, 2]), np.array([place]))
+
+
+def test_damaged_offsets_read_no_memory_outside() -> None:
+    with pytest.raises(IndexError, match="out of bounds for 2 bytes"):
+        compiled.texts(np.zeros(2, np.uint8), np.array([0, 3]), np.array([0]))
