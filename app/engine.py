@@ -23,7 +23,7 @@ from models.contract.user_inputs import reads_features, user_inputs
 
 MAPPED = faiss.IO_FLAG_MMAP_IFC
 FEW = 4_096  # items a filter may leave for an exact search over them; also the most that is fetched to be filtered
-FETCHED = (256, 384, 512, 768, 1_024, 1_536, 2_048, 3_072, FEW)  # few numbers, so that searches of a batch share one
+FETCHED = (256, 320, 416, 640, 1_024, 2_048, FEW)  # few numbers, so that users of a batch share a search
 KEPT_BYTES = 450  # of a kept user vector beside its numbers: the objects around it and its key (measured)
 
 
@@ -93,31 +93,42 @@ class Engine:
         """For each user the allowed items with the highest product with the user vector, best first, int64 [at most
         the user's limit].
 
-        The index knows nothing of what is allowed: more is fetched and the rest dropped; where few items are allowed,
-        or the fetched ones do not suffice, exactly those are scored. Users of whom equally many are fetched share a
-        search, which finds what searches of their own would.
+        The index knows nothing of what is allowed: more is fetched and the rest dropped, at first what is likely to
+        suffice, then what is certain to. Where few items are allowed, or nothing suffices, exactly those are scored.
+        Users of whom equally many are fetched share a search, which finds what searches of their own would.
         """
-        together: dict[int, list[int]] = defaultdict(list)
-        for row, (one, limit) in enumerate(zip(allowed, limits, strict=True)):
-            together[self._fetched(one, limit)].append(row)
         nearest: list[NDArray[np.int64]] = [NOTHING] * len(limits)
-        for fetch, rows in together.items():
-            found = self.index.search(user_vectors[rows], fetch)[1] if fetch else [NOTHING] * len(rows)  # [r, fetch]
-            for row, items in zip(rows, found, strict=True):
-                kept: NDArray[np.int64] = items[allowed[row][items]][: limits[row]]
-                if len(kept) < min(limits[row], allowed[row].count):
-                    kept = self._exact(user_vectors[row], allowed[row].items(), limits[row])
-                nearest[row] = kept
+        short: Sequence[int] = range(len(limits))
+        for enough in (self._likely, self._certain):
+            together: dict[int, list[int]] = defaultdict(list)
+            for row in short:
+                together[self._fetched(enough(allowed[row], limits[row]), allowed[row])].append(row)
+            short = together.pop(0, [])
+            for fetch, rows in together.items():
+                _, found = self.index.search(user_vectors[rows], fetch)  # [r, fetch], -1 past the end
+                for row, items in zip(rows, found, strict=True):
+                    nearest[row] = items[allowed[row][items]][: limits[row]]
+                    if len(nearest[row]) < min(limits[row], allowed[row].count):
+                        short.append(row)
+        for row in short:
+            nearest[row] = self._exact(user_vectors[row], allowed[row].items(), limits[row])
         return nearest
 
-    def _fetched(self, allowed: Allowed, limit: int) -> int:
-        """How many items the index is asked for, so that at least `limit` of them are allowed; 0: it is not asked."""
-        num_items, num_allowed = self.bundle.num_items, allowed.count
-        # All that is not allowed on top suffices for certain; twice the expected share nearly always does.
-        enough = min(limit + num_items - num_allowed, 2 * limit * num_items // max(num_allowed, 1))
-        if num_allowed <= min(FEW, num_items // 4) or min(enough, num_items) > FEW:
+    def _likely(self, allowed: Allowed, limit: int) -> int:
+        """Half of what is not allowed on top, or twice the share that is expected to be allowed."""
+        num_items = self.bundle.num_items
+        return min(limit + (num_items - allowed.count) // 2, 2 * limit * num_items // max(allowed.count, 1))
+
+    def _certain(self, allowed: Allowed, limit: int) -> int:
+        return limit + self.bundle.num_items - allowed.count
+
+    def _fetched(self, enough: int, allowed: Allowed) -> int:
+        """How many items the index is asked for, one of few numbers; 0: it is not asked."""
+        num_items = self.bundle.num_items
+        enough = min(enough, num_items)
+        if enough > FEW or allowed.count <= min(FEW, num_items // 4):
             return 0
-        return min(next(fetch for fetch in FETCHED if fetch >= min(enough, num_items)), num_items)
+        return min(next(fetch for fetch in FETCHED if fetch >= enough), num_items)
 
     def _exact(self, user_vector: NDArray[np.float32], items: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
         scores = self.bundle.item_vectors[items] @ user_vector

@@ -18,6 +18,7 @@ CURVE_SHARES = (10, 30, 50, 70, 80, 90)  # % of one worker's throughput
 POISSON_SHARE = 0.7
 HISTORIES = {"10": (8, 15), "50": (45, 55), "200": (180, 220)}  # name: shortest and longest
 WAITING = 64  # connections of the open loop
+FULL = 64  # connections that keep the batches of two workers full, as they do those of one
 US = "us"
 
 
@@ -29,11 +30,11 @@ def throughput_round(session: Session) -> None:
         alone(session, session.side(name))
 
 
-def closed_loop(session: Session, side: Side, name: str | None = None) -> None:
-    """Requests a second, CPU time a request and whose it is, latency, at c=16.  name: in figures, if not the side's."""
+def closed_loop(session: Session, side: Side, name: str | None = None, connections: int = 16) -> None:
+    """Requests a second, CPU time a request and whose it is, latency.  name: in figures, if not the side's."""
     name, measured = name or side.name, session.measured
     before = side.running.cpu()
-    found = measure(side.plan(16, session.options.seconds), session.rest)
+    found = measure(side.plan(connections, session.options.seconds), session.rest)
     spent = side.running.cpu().since(before)
     counts = holds(found, name, measured)
     loop_share = spent.main_s / spent.service_s if spent.service_s else math.nan
@@ -87,8 +88,8 @@ def curve(session: Session) -> None:
 
 
 def workers(session: Session, counts: Sequence[int]) -> None:
-    """Throughput with one worker on its core, and with more on as many; the last ones share with the load client where
-    there is no core left for it."""
+    """Throughput with one worker on its core, and with more on as many, all under the same load; the last ones share
+    with the load client where there is no core left for it."""
     with ExitStack() as stack:
         sides = [session.side(MAIN)]
         cores = [*session.own, *session.rest]
@@ -99,7 +100,7 @@ def workers(session: Session, counts: Sequence[int]) -> None:
             sides.append(side_of(session, name, MAIN, service))
         for _ in range(session.options.rounds):
             for side, name in zip(sides, [f"{MAIN}-1-worker", *(side.name for side in sides[1:])], strict=True):
-                closed_loop(session, side, name)
+                closed_loop(session, side, name, FULL)
 
 
 def second_worker(session: Session, name: str) -> None:

@@ -47,6 +47,8 @@ def start_all(session: Session, stack: ExitStack) -> None:
         _keep(session, stack, name, name, partial(shortlist, session, name))
     _keep(session, stack, f"{MAIN}-unbatched", MAIN, partial(shortlist, session, MAIN, max_batch=1))
     if not session.options.quick:
+        without = f"{MAIN}-no-vectors-kept"  # whatever the traffic: the requests of a run go round the same users
+        _keep(session, stack, without, MAIN, partial(shortlist, session, MAIN, user_vectors_mb=0))
         for count in CANDIDATES:
             _keep(
                 session, stack, f"{MAIN}-{count}-candidates", MAIN, partial(shortlist, session, MAIN, candidates=count)
