@@ -1,11 +1,12 @@
-"""One compute thread. It takes whatever has queued while it was busy: load makes the batches, no timer is needed."""
+"""One compute thread. It takes whatever has queued while it was busy, and whoever is on the way by then: load makes the
+batches, no timer is needed."""
 
 import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 Call = TypeVar("Call")
 Answer = TypeVar("Answer")
@@ -25,9 +26,30 @@ class Batcher(Generic[Call, Answer]):
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Entry[Call, Answer]] = deque()
         self._busy = False
+        self._expected = 0  # calls on their way here
+        self._missing = 0  # of them, those that the next batch still waits for
         self._batches: SimpleQueue[list[Entry[Call, Answer]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
         self._thread.start()
+
+    def expecting(self) -> Self:
+        """`with batcher.expecting():` around the one wait that a call still has before it is submitted.
+
+        Every batch costs some, and a call that just missed one waits for all of it. So a batch that could begin waits
+        for the calls that were expected by then, though not for those that are announced later.
+        """
+        self._expected += 1
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._expected -= 1
+        if self._missing:
+            self._missing -= 1
+            if not self._missing:
+                self._loop.call_soon(self._next)  # after this tick, in which the call is submitted
 
     def submit(self, call: Call) -> asyncio.Future[Answer]:
         """The future answer. Cancelling it takes the call out of the queue, or drops its answer."""
@@ -35,13 +57,20 @@ class Batcher(Generic[Call, Answer]):
         self._waiting.append((call, future))
         if not self._busy:
             self._busy = True
-            self._loop.call_soon(self._next)  # after this tick, so that calls which arrived together go together
+            self._loop.call_soon(self._gather)  # after this tick, so that calls which arrived together go together
         return future
 
     def close(self) -> None:
         """Let the thread end after the batch it is working on."""
         self._batches.put(None)
         self._thread.join()
+
+    def _gather(self) -> None:
+        """The thread is free: wait for the calls on their way, as far as there is room for them."""
+        room = max(0, self._max_batch - len(self._waiting))
+        self._missing = min(self._expected, room) if self._waiting else 0
+        if not self._missing:
+            self._next()
 
     def _next(self) -> None:
         batch: list[Entry[Call, Answer]] = []
@@ -77,4 +106,4 @@ class Batcher(Generic[Call, Answer]):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
-        self._next()
+        self._gather()

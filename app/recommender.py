@@ -54,7 +54,8 @@ class Recommender:
     async def recommend(self, request: RecommendRequest) -> Recommendation:
         """The list for one request. Raises InvalidRequest for a name that the active bundle does not know."""
         call = self._begin(request)
-        await self._read_state(call)
+        with self._batcher.expecting():
+            await self._read_state(call)
         return await self._batcher.submit(call)
 
     def close(self) -> None:

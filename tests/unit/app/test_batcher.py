@@ -86,3 +86,115 @@ async def test_a_cancelled_call_leaves_the_queue_and_the_others_get_their_own_an
     assert batches == [[1], [3]]
     with pytest.raises(asyncio.CancelledError):
         await working
+
+
+async def on_its_way(batcher: Batcher[int, int], call: int, ready: asyncio.Event) -> int:
+    """A call that is expected until it is ready."""
+    with batcher.expecting():
+        await ready.wait()
+    return await batcher.submit(call)
+
+
+async def ticks(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_a_batch_takes_along_the_calls_that_are_on_their_way() -> None:
+    batches: list[list[int]] = []
+
+    def compute(calls: list[int]) -> list[int]:
+        batches.append(calls)
+        return calls
+
+    async with batching(compute) as batcher:
+        second, third = asyncio.Event(), asyncio.Event()
+        coming = [asyncio.create_task(on_its_way(batcher, n, ready)) for n, ready in ((2, second), (3, third))]
+        first = batcher.submit(1)
+        await ticks()
+        second.set()
+        await ticks()
+        assert not batches
+        third.set()
+        assert await asyncio.gather(first, *coming) == [1, 2, 3]
+    assert batches == [[1, 2, 3]]
+
+
+async def test_a_batch_does_not_wait_for_calls_announced_after_it_could_begin() -> None:
+    async with batching(lambda calls: calls) as batcher:
+        soon, never = asyncio.Event(), asyncio.Event()
+        second = asyncio.create_task(on_its_way(batcher, 2, soon))
+        await ticks()
+        first = batcher.submit(1)
+        await ticks()
+        late = asyncio.create_task(on_its_way(batcher, 3, never))
+        await ticks()
+        soon.set()
+        assert await asyncio.wait_for(asyncio.gather(first, second), 10) == [1, 2]
+        late.cancel()
+
+
+async def test_a_batch_does_not_wait_for_calls_that_give_up() -> None:
+    async with batching(lambda calls: calls) as batcher:
+        coming = asyncio.create_task(on_its_way(batcher, 2, asyncio.Event()))
+        await ticks()
+        first = batcher.submit(1)
+        await ticks()
+        assert not first.done()
+        coming.cancel()
+        assert await asyncio.wait_for(first, 10) == 1
+
+
+async def test_a_full_batch_waits_for_nobody() -> None:
+    async with batching(lambda calls: calls, max_batch=2) as batcher:
+        coming = asyncio.create_task(on_its_way(batcher, 3, asyncio.Event()))
+        await ticks()
+        full = asyncio.gather(batcher.submit(1), batcher.submit(2))
+        assert await asyncio.wait_for(full, 10) == [1, 2]
+        coming.cancel()
+
+
+async def test_the_batch_after_a_busy_time_takes_along_who_is_on_the_way_by_then() -> None:
+    batches: list[list[int]] = []
+    started, go = threading.Event(), threading.Event()
+
+    def compute(calls: list[int]) -> list[int]:
+        batches.append(calls)
+        started.set()
+        assert go.wait(10)
+        return calls
+
+    async with batching(compute) as batcher:
+        ready = asyncio.Event()
+        first = batcher.submit(1)
+        await asyncio.to_thread(started.wait, 10)
+        waiting, coming = batcher.submit(2), asyncio.create_task(on_its_way(batcher, 3, ready))
+        await ticks()
+        go.set()
+        assert await first == 1
+        await ticks()
+        ready.set()
+        assert await asyncio.gather(waiting, coming) == [2, 3]
+    assert batches == [[1], [2, 3]]
+
+
+async def test_after_a_busy_time_that_nobody_waited_through_the_first_call_to_arrive_takes_others_along() -> None:
+    batches: list[list[int]] = []
+
+    def compute(calls: list[int]) -> list[int]:
+        batches.append(calls)
+        return calls
+
+    async with batching(compute) as batcher:
+        soon, later = asyncio.Event(), asyncio.Event()
+        first = batcher.submit(1)
+        second = asyncio.create_task(on_its_way(batcher, 2, soon))
+        assert await first == 1
+        await ticks()
+        third = asyncio.create_task(on_its_way(batcher, 3, later))
+        await ticks()
+        soon.set()
+        await ticks()
+        later.set()
+        assert await asyncio.gather(second, third) == [2, 3]
+    assert batches == [[1], [2, 3]]
