@@ -15,7 +15,12 @@ ID_BUCKET_MS = MAX_AGE_MS + MAX_AHEAD_MS + 3600 * 1000
 
 def partition(user_id: str) -> int:
     """Which of the 256 partitions holds a user. Fixed for ever: it is part of the stored keys."""
-    return hash_id(user_id) % PARTITIONS
+    return partition_of(hash_id(user_id))
+
+
+def partition_of(user_hash: int) -> int:
+    """The partition of the user with this `hash_id`."""
+    return user_hash % PARTITIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,11 @@ class Keys:
 
     def state(self, user_id: str) -> str:
         """String: the packed state of a user."""
-        return f"{self.prefix}:{{{partition(user_id)}}}:u:{user_id}"
+        return self.states(partition(user_id)) + user_id
+
+    def states(self, p: int) -> str:
+        """What the keys of a partition's states begin with; the user's id follows."""
+        return f"{self.prefix}:{{{p}}}:u:"
 
     def events(self, p: int) -> str:
         """Stream: the events of a partition, one field `event` with JSON."""

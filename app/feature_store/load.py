@@ -11,7 +11,7 @@ from typing import Any
 from redis.cluster import RedisCluster
 
 from app.feature_store.event_log import EventLog
-from app.feature_store.keys import Keys, partition
+from app.feature_store.keys import PARTITIONS, Keys, partition_of
 from app.feature_store.live_events import LiveEvents
 from app.feature_store.scripts import Call, Script
 from app.feature_store.sync_client import SyncClient, run_script, sync_client
@@ -25,6 +25,7 @@ BATCH = 256  # users of one run of the script, during which the server answers n
 MARK_EVERY = 8  # batches; what was put since the last mark is found to be there already when the load goes on
 
 States = Callable[[int], Iterable[tuple[str, bytes]]]
+Batch = dict[str, tuple[bytes, Call]]  # by user: the packed state, and the run of the script that puts it in place
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def load_states(
         done = load.start()
         counts = Counter({"unchanged": done})
         on_progress(done)
-        for number, of_batch in enumerate(_put_ahead(_batches(job.states(done)), load.put), 1):
+        for number, of_batch in enumerate(_put_ahead(map(load.batch, _batches(job.states(done))), load.put), 1):
             counts += of_batch
             done += of_batch.total()
             if number % MARK_EVERY == 0:
@@ -94,9 +95,7 @@ def _batches(states: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, by
         yield batch
 
 
-def _put_ahead(
-    batches: Iterable[list[tuple[str, bytes]]], put: Callable[[list[tuple[str, bytes]]], Counter[str]]
-) -> Iterator[Counter[str]]:
+def _put_ahead(batches: Iterable[Batch], put: Callable[[Batch], Counter[str]]) -> Iterator[Counter[str]]:
     """Puts each batch in place, in a thread, while the next one is made: what became of each, in order."""
     with ThreadPoolExecutor(1) as thread:
         under_way: Future[Counter[str]] | None = None
@@ -114,6 +113,7 @@ class _Load:
     def __init__(self, client: SyncClient, prefix: str, job: LoadJob) -> None:
         self._client: Any = client
         self._keys, self._job = Keys(prefix), job
+        self._key_parts = [(self._keys.states(p), self._keys.erased(p)) for p in range(PARTITIONS)]
         self._limits = Limits.of(job.schema)
         self._ends: dict[int, int] = {}
         self._live = LiveEvents(EventLog(client, prefix), 0, ())
@@ -121,6 +121,7 @@ class _Load:
     def start(self) -> int:
         """The number of users that were done when the last run stopped; 0 if that was another load."""
         tag = self._job.load_tag
+        self._client.script_load(LOAD_STATE.text)  # else redis-py would print the first batch into its error: 0.1 s
         self._client.hset(self._keys.load_ends(), f"{tag:016x}", self._job.end_ms)  # before any state has the tag
         ends = self._client.hgetall(self._keys.load_ends())
         self._ends = {int(name, 16): int(end_ms) for name, end_ms in ends.items()}
@@ -132,11 +133,14 @@ class _Load:
     def mark(self, done: int) -> None:
         self._client.hset(self._keys.load_cursor(), mapping={"tag": f"{self._job.load_tag:016x}", "done": done})
 
-    def put(self, batch: list[tuple[str, bytes]]) -> Counter[str]:
+    def batch(self, states: Iterable[tuple[str, bytes]]) -> Batch:
+        """All that can be made ready before the server's turn."""
+        return {user: (raw, self._call(user, raw, "")) for user, raw in states}
+
+    def put(self, batch: Batch) -> Counter[str]:
         """Put a batch of users in place; how many there were by what became of them."""
         counts: Counter[str] = Counter()
-        loaded = dict(batch)
-        calls = {user: _call(self._keys, user, raw, "") for user, raw in batch}
+        calls = {user: call for user, (_, call) in batch.items()}
         while calls:
             replies = self._run(list(calls.values()))
             others: dict[str, bytes] = {}
@@ -145,7 +149,7 @@ class _Load:
                     others[user] = stored[0]
                 else:
                     counts[status.decode()] += 1
-            calls = self._merged_calls(others, loaded)
+            calls = self._merged_calls(others, batch)
         return counts
 
     def _run(self, calls: list[Call]) -> list[Any]:
@@ -158,15 +162,15 @@ class _Load:
         replies: list[Any] = run_script(self._client, LOAD_STATE, [Call(keys, args)])[0]
         return replies
 
-    def _merged_calls(self, others: dict[str, bytes], loaded: dict[str, bytes]) -> dict[str, Call]:
+    def _merged_calls(self, others: dict[str, bytes], batch: Batch) -> dict[str, Call]:
         old = {user: unpack(stored) for user, stored in others.items()}
         # After the states: an event that comes in between changes its user's state, and the script then says so.
         if any(state is not None and state.load_tag for state in old.values()):
             self._live.read()
         calls: dict[str, Call] = {}
         for user, stored in others.items():
-            merged = self._merge(user, old[user], loaded[user])
-            calls[user] = _call(self._keys, user, merged, sha1(stored, usedforsecurity=False).hexdigest())
+            merged = self._merge(user, old[user], batch[user][0])
+            calls[user] = self._call(user, merged, sha1(stored, usedforsecurity=False).hexdigest())
         return calls
 
     def _merge(self, user: str, old: UserState | None, loaded: bytes) -> bytes:
@@ -178,6 +182,7 @@ class _Load:
         end_ms = self._ends.get(old.load_tag, self._job.end_ms)
         return pack(merge(old, new, end_ms, self._limits, self._live.of(user)))
 
-
-def _call(keys: Keys, user: str, raw: bytes, merged_with: str) -> Call:
-    return Call([keys.state(user), keys.erased(partition(user))], [f"{hash_id(user):016x}", raw, merged_with])
+    def _call(self, user: str, raw: bytes, merged_with: str) -> Call:
+        user_hash = hash_id(user)
+        states, erased = self._key_parts[partition_of(user_hash)]
+        return Call((states + user, erased), (f"{user_hash:016x}", raw, merged_with))
