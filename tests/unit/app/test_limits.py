@@ -1,11 +1,12 @@
 """Bounds on bodies and on what is in work at once."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from app.errors import BodyTooLarge, Overloaded
-from app.limits import Disconnected, Gate, bounded, check_length, read_body, replayed
+from app.limits import Disconnected, Gate, Message, bounded, check_length, read_body, replayed
 
 
 def test_beyond_the_limit_requests_are_turned_away_and_events_only_beyond_twice_that() -> None:
@@ -60,6 +61,46 @@ async def test_a_stream_is_cut_at_the_first_byte_over_the_limit() -> None:
 async def test_a_caller_that_goes_away_is_noticed() -> None:
     with pytest.raises(Disconnected):
         await read_body(stream(b"1", end={"type": "http.disconnect"}), 10)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [((b"12", b"34", b"5"), b"12345"), ((b"12345", b"67890", b"1"), BodyTooLarge), ((b"1", b"2"), Disconnected)],
+)
+async def test_a_body_that_is_waited_for_is_read_as_one_that_is_there(
+    parts: tuple[bytes, ...], expected: bytes | type[Exception]
+) -> None:
+    """Each part comes some turns of the loop after it was asked for."""
+    at_once = stream(*parts, end={"type": "http.disconnect"} if expected is Disconnected else None)
+
+    async def receive() -> Message:
+        await asyncio.sleep(0.001)
+        return await at_once()
+
+    if isinstance(expected, bytes):
+        assert await read_body(receive, 10) == expected
+    else:
+        with pytest.raises(expected):
+            await read_body(receive, 10)
+
+
+async def test_a_cancelled_wait_for_a_body_ends_where_it_waits() -> None:
+    waiting, ended = asyncio.Event(), []
+
+    async def receive() -> Message:
+        try:
+            waiting.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.append("receive")
+        raise AssertionError
+
+    reading = asyncio.create_task(read_body(receive, 10))
+    await waiting.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert ended == ["receive"]
 
 
 async def test_a_body_that_was_read_is_given_again_and_then_the_stream_goes_on() -> None:
