@@ -18,6 +18,7 @@ import uvicorn
 from app.http import Http
 from app.logs import configure, log
 from app.main import create_app
+from app.protocol import Protocol
 from app.settings import Settings
 from app.workers import REFUSED
 from models.contract.kernels.chosen import ADVICE, COMPILED
@@ -63,7 +64,7 @@ def main() -> int:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         access_log=False,

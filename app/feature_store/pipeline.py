@@ -1,5 +1,6 @@
-"""GETs on one connection, each sent at once and answered in turn: redis-py's cost for a call is several times that of
-the exchange itself. Only what serving reads in every request goes this way; all else is redis-py's.
+"""GETs on one connection, sent together after a turn of the loop and answered in turn: redis-py's cost for a call is
+several times that of the exchange itself. Only what serving reads in every request goes this way; all else is
+redis-py's.
 
 docs/decisions/22-redis-reads.md has the figures.
 """
@@ -126,6 +127,7 @@ class _Connection(asyncio.Protocol):
         self._replies: deque[tuple[asyncio.Future[Value], float]] = deque()
         self._transport: Any = None
         self._timer: asyncio.TimerHandle | None = None
+        self._unsent: list[bytes] = []
         self._unread = 0
 
     @property
@@ -137,7 +139,9 @@ class _Connection(asyncio.Protocol):
         self._replies.append((future, until))
         if self._timer is None:
             self._timer = self._loop.call_at(until, self._check)
-        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # the stub means any tuple
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # the stub means any tuple
 
     def fail(self, error: Exception) -> None:
         """Close, and tell everyone who still waits."""
@@ -174,6 +178,12 @@ class _Connection(asyncio.Protocol):
             self.fail(RedisConnectionError("what came is not an answer of Redis"))
         if self._unread > MAX_REPLY:
             self.fail(RedisConnectionError(f"a reply is larger than {MAX_REPLY >> 20} MiB"))
+
+    def _send(self) -> None:
+        """One write for all commands of a turn of the loop: a write costs several times what its command does."""
+        if self.is_open:
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
 
     def _check(self) -> None:
         """Runs when the oldest reply is due, or was: one timer for all of them."""
