@@ -1,5 +1,5 @@
 """One compute thread. It takes whatever has queued while it was busy, and whoever is on the way by then: load makes the
-batches, no timer is needed."""
+batches, and a timer only bounds the wait for those who do not come."""
 
 import asyncio
 import threading
@@ -11,23 +11,28 @@ from typing import Generic, Self, TypeVar
 Call = TypeVar("Call")
 Answer = TypeVar("Answer")
 Entry = tuple[Call, asyncio.Future[Answer]]
+PATIENCE_S = 0.005  # a read of the feature store takes a tenth of it
 
 
 class Batcher(Generic[Call, Answer]):
     """Runs `compute` on up to `max_batch` calls at a time in a thread of its own; made inside a running event loop.
 
     compute: one answer per call, in order. If a batch fails, its calls run again one by one, so that one caller's
-    trouble stays that caller's.
+    trouble stays that caller's.  patience_s: the longest that a batch waits for calls on their way.
     """
 
-    def __init__(self, compute: Callable[[list[Call]], Sequence[Answer]], max_batch: int) -> None:
+    def __init__(
+        self, compute: Callable[[list[Call]], Sequence[Answer]], max_batch: int, patience_s: float = PATIENCE_S
+    ) -> None:
         self._compute = compute
         self._max_batch = max_batch
+        self._patience_s = patience_s
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Entry[Call, Answer]] = deque()
         self._busy = False
         self._expected = 0  # calls on their way here
-        self._missing = 0  # of them, those that the next batch still waits for
+        self._missing = 0  # of them, those that the next batch still waits for, until this timer ends
+        self._timer: asyncio.TimerHandle | None = None
         self._batches: SimpleQueue[list[Entry[Call, Answer]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
         self._thread.start()
@@ -36,7 +41,7 @@ class Batcher(Generic[Call, Answer]):
         """`with batcher.expecting():` around the one wait that a call still has before it is submitted.
 
         Every batch costs some, and a call that just missed one waits for all of it. So a batch that could begin waits
-        for the calls that were expected by then, though not for those that are announced later.
+        for the calls that were expected by then, though not for those that are announced later, and not for long.
         """
         self._expected += 1
         return self
@@ -48,7 +53,8 @@ class Batcher(Generic[Call, Answer]):
         self._expected -= 1
         if self._missing:
             self._missing -= 1
-            if not self._missing:
+            if not self._missing and self._timer is not None:
+                self._timer.cancel()
                 self._loop.call_soon(self._next)  # after this tick, in which the call is submitted
 
     def submit(self, call: Call) -> asyncio.Future[Answer]:
@@ -69,10 +75,13 @@ class Batcher(Generic[Call, Answer]):
         """The thread is free: wait for the calls on their way, as far as there is room for them."""
         room = max(0, self._max_batch - len(self._waiting))
         self._missing = min(self._expected, room) if self._waiting else 0
-        if not self._missing:
+        if self._missing:
+            self._timer = self._loop.call_later(self._patience_s, self._next)
+        else:
             self._next()
 
     def _next(self) -> None:
+        self._missing = 0
         batch: list[Entry[Call, Answer]] = []
         while self._waiting and len(batch) < self._max_batch:
             entry = self._waiting.popleft()

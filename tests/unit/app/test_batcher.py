@@ -11,8 +11,10 @@ from app.batcher import Batcher
 
 
 @asynccontextmanager
-async def batching(compute: Callable[[list[int]], list[int]], max_batch: int = 16) -> AsyncIterator[Batcher[int, int]]:
-    batcher = Batcher(compute, max_batch)
+async def batching(
+    compute: Callable[[list[int]], list[int]], max_batch: int = 16, patience_s: float = 10.0
+) -> AsyncIterator[Batcher[int, int]]:
+    batcher = Batcher(compute, max_batch, patience_s)
     try:
         yield batcher
     finally:
@@ -198,3 +200,22 @@ async def test_after_a_busy_time_that_nobody_waited_through_the_first_call_to_ar
         later.set()
         assert await asyncio.gather(second, third) == [2, 3]
     assert batches == [[1], [2, 3]]
+
+
+async def test_a_batch_goes_without_those_who_do_not_come() -> None:
+    """As when one server of a cluster hangs: whoever reads from the others has an answer."""
+    batches: list[list[int]] = []
+
+    def compute(calls: list[int]) -> list[int]:
+        batches.append(calls)
+        return calls
+
+    async with batching(compute, patience_s=0.01) as batcher:
+        late = asyncio.Event()
+        coming = asyncio.create_task(on_its_way(batcher, 2, late))
+        await ticks()
+        assert await asyncio.wait_for(batcher.submit(1), 5) == 1
+        assert await asyncio.wait_for(batcher.submit(3), 5) == 3
+        late.set()
+        assert await asyncio.wait_for(coming, 5) == 2
+    assert batches == [[1], [3], [2]]
