@@ -11,7 +11,7 @@ from app.call import Call
 from app.engine import Engine
 from app.ranking import best_first, finite
 from app.ulid import ulid
-from app.wire import Reason, Recommendation, RecommendedItem, Source
+from app.wire import Recommendation, RecommendedItem, Source
 from models.contract.candidates import SOURCES, Candidates, reasons
 
 SOURCE_NAMES: tuple[Source, ...] = get_args(Source)
@@ -51,19 +51,24 @@ def _items(
     call: Call, chosen: Candidates, scores: NDArray[np.float32], because: NDArray[np.int64]
 ) -> list[RecommendedItem]:
     table, names = call.engine.bundle.items, call.request.fields
-    causes = iter(table.item_ids(because[because >= 0]))
-    reasons: list[Reason | None] = [
-        {"kind": "because_of", "item_id": next(causes)} if cause >= 0 else None for cause in because.tolist()
-    ]
-    rows = zip(table.item_ids(chosen.items), scores.tolist(), chosen.sources.tolist(), reasons, strict=True)
+    ids = iter(table.item_ids(np.concatenate([chosen.items, because[because >= 0]])))
     listed: list[RecommendedItem] = [
-        {"item_id": item_id, "rank": rank, "score": round(score, 6), "source": SOURCE_NAMES[source], "reason": reason}
-        for rank, (item_id, score, source, reason) in enumerate(rows, 1)
+        {"item_id": next(ids), "rank": rank, "score": score, "source": SOURCE_NAMES[source], "reason": None}
+        for rank, (score, source) in enumerate(zip(_rounded(scores), chosen.sources.tolist(), strict=True), 1)
     ]
+    for row, cause in zip(listed, because.tolist(), strict=True):
+        if cause >= 0:
+            row["reason"] = {"kind": "because_of", "item_id": next(ids)}
     if names:
         for row, item in zip(listed, chosen.items.tolist(), strict=True):
             row["fields"] = fields_of(call.engine, item, names)
     return listed
+
+
+def _rounded(scores: NDArray[np.float32]) -> list[float]:
+    """To six places, which is what float32 has of a score around 1."""
+    rounded: list[float] = np.round(scores.astype(np.float64), 6).tolist()
+    return rounded
 
 
 def _warn_if_short(call: Call, found: int) -> None:
