@@ -66,9 +66,11 @@ def histories_round(session: Session) -> None:
 
 
 def poisson(session: Session, number: int) -> None:
-    """Poisson arrivals at 70 % of capacity.  number: of the round, the seed of its arrivals."""
+    """Poisson arrivals at 70 % of what the closed loop gives at that moment: a machine that is slower now than it was
+    would be measured near its capacity.  number: of the round, the seed of its arrivals."""
     side = session.side(MAIN)
-    rate = POISSON_SHARE * capacity_rps(session, MAIN)
+    capacity = measure(side.plan(16, session.options.seconds), session.rest).rps
+    rate = POISSON_SHARE * capacity
     plan = replace(side.plan(WAITING, 2 * session.options.seconds), rate=rate, seed=number)
     found = measure(plan, session.rest)
     if holds(found, side.name, session.measured):
