@@ -38,7 +38,7 @@ from models.data.dataset import load_dataset
 from models.states import UserStates
 
 NUM_USERS = 128
-ROUNDS = 5
+ROUNDS = 15
 AT = 200  # items that the index is asked for
 BATCHES = {"alone": 1, "batches of 16": 16}
 
