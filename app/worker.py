@@ -5,7 +5,11 @@ answer, requests are answered for `drain_s` more while balancers notice, then th
 is finished.
 """
 
+import app.no_gc  # noqa: F401
+
+# isort: split
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -22,6 +26,8 @@ from app.protocol import Protocol
 from app.settings import Settings
 from app.workers import REFUSED
 from models.contract.kernels.chosen import ADVICE, COMPILED
+
+gc.enable()
 
 PARENT_CHECK_S = 0.5
 

@@ -1,5 +1,7 @@
 """The import rules in pyproject.toml say all that they mean to; import-linter checks them in `make check`."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -13,3 +15,17 @@ def test_the_service_is_kept_from_every_module_of_models_but_the_contract() -> N
     modules = {f"models.{path.stem}" for path in (ROOT / "models").iterdir() if (path / "__init__.py").is_file()}
     modules |= {f"models.{path.stem}" for path in (ROOT / "models").glob("*.py")}
     assert rule["forbidden_modules"] == sorted(modules - {"models.__init__", "models.contract"})
+
+
+def test_a_worker_imports_without_the_garbage_collector_and_runs_with_it() -> None:
+    script = """
+import gc, sys
+runs = []
+gc.callbacks.append(lambda phase, _: runs.append(phase))
+import app.no_gc
+runs.clear()
+import app.worker
+print(len(runs), gc.isenabled())
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert told.split() == ["0", "True"]
