@@ -27,6 +27,7 @@ from app.settings import Settings
 from app.workers import REFUSED
 from models.contract.kernels.chosen import ADVICE, COMPILED
 
+gc.freeze()  # what was imported stays
 gc.enable()
 
 PARENT_CHECK_S = 0.5
