@@ -44,6 +44,8 @@ async def test_a_worker_that_dies_is_replaced_and_the_other_goes_on(tmp_path: Pa
     with serving(tmp_path, workers=2) as service:
         first = live_workers(tmp_path / "run")
         assert [status.worker for status in first] == [0, 1]
+        threads = [int(path.name) for path in Path(f"/proc/{first[0].pid}/task").iterdir()]
+        assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}, "loop and compute take turns"
         os.kill(first[0].pid, signal.SIGKILL)
         until(lambda: first[0] not in live_workers(tmp_path / "run"), "the supervisor noticed")
         for _ in range(8):  # whatever the kernel's choice, none of them waits for the dead worker's successor
