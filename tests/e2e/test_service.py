@@ -39,13 +39,17 @@ async def test_an_event_moves_the_list_whichever_worker_is_asked(tmp_path: Path)
             assert f'shortlist_bundle_info{{version="{version}",worker="0"}} 1.0' in text
 
 
+def policies(pid: int) -> set[int]:
+    """Of all threads of a process."""
+    return {os.sched_getscheduler(int(path.name)) for path in Path(f"/proc/{pid}/task").iterdir()}
+
+
 async def test_a_worker_that_dies_is_replaced_and_the_other_goes_on(tmp_path: Path) -> None:
     make_bundles(tmp_path)
     with serving(tmp_path, workers=2) as service:
         first = live_workers(tmp_path / "run")
         assert [status.worker for status in first] == [0, 1]
-        threads = [int(path.name) for path in Path(f"/proc/{first[0].pid}/task").iterdir()]
-        assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}, "loop and compute take turns"
+        assert policies(first[0].pid) == {os.SCHED_BATCH}, "loop and compute take turns"
         os.kill(first[0].pid, signal.SIGKILL)
         until(lambda: first[0] not in live_workers(tmp_path / "run"), "the supervisor noticed")
         for _ in range(8):  # whatever the kernel's choice, none of them waits for the dead worker's successor
