@@ -1,6 +1,6 @@
 """What making models smaller costs, over trainings of one data set with a seed each, against what is to be reached.
 
-    python -m bench.compression --name demo --config models/data/demo.toml runs/demo-0 runs/demo-1 runs/demo-2
+    python -m bench.compression --name demo runs/demo-0 runs/demo-1 runs/demo-2
     python -m bench.compression --markdown
 
 Each folder is a data folder after `shortlist train`. `shortlist compress` and `shortlist compress-report` run in it,
@@ -23,7 +23,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_dir", type=Path, nargs="*", metavar="DATA_DIR", help="data folders, a seed each")
     parser.add_argument("--name", help="of the data set, in the results")
-    parser.add_argument("--config", type=Path, help="shortlist.toml whose [compress] counts, if one does")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--markdown", action="store_true", help="print the tables as docs/compression.md has them")
     options = parser.parse_args()
@@ -33,7 +32,7 @@ def main() -> None:
     for number, data_dir in enumerate(options.data_dir, 1):
         console.rule(f"{options.name}: {data_dir}, {number} of {len(options.data_dir)}")
         try:
-            merge(run_folder(data_dir, options.name, options.threads, options.config), RESULTS)
+            merge(run_folder(data_dir, options.name, options.threads), RESULTS)
         except CommandFailed as error:
             failed = True
             console.print(str(error), style="red", markup=False)

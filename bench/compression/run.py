@@ -16,12 +16,11 @@ class CommandFailed(Exception):
     """A command that ended with an error, which it has printed."""
 
 
-def run_folder(data_dir: Path, name: str, threads: int, config: Path | None = None) -> dict[str, Any]:
-    """The folder's entry for results.json.  config: whose [compress] counts.  Raises CommandFailed."""
+def run_folder(data_dir: Path, name: str, threads: int) -> dict[str, Any]:
+    """The folder's entry for results.json. Raises CommandFailed."""
     report = data_dir / FOLDER / REPORT
     # `compress` leaves alone what it finished before; whether it did, only it can tell
-    chosen = ["--config", str(config.absolute())] if config is not None else []
-    _run(data_dir, "compress", "--threads", str(threads), *chosen)
+    _run(data_dir, "compress", "--threads", str(threads))
     if not is_current(data_dir):
         _run(data_dir, "compress-report")
     return entry(orjson.loads(report.read_bytes()), name)
