@@ -46,7 +46,7 @@ def run(
     demo = None if quick else demo_data_dir or folder / "demo"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that services are stopped on this way, too
     with reported(CannotRun):
-        _measure(Options(folder, demo, sizes, rounds=3 if quick else 5, seconds=2.0, quick=quick), output, record)
+        _measure(Options(folder, demo, sizes, rounds=3 if quick else 4, seconds=2.0, quick=quick), output, record)
 
 
 @bench.command()

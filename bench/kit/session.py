@@ -47,7 +47,7 @@ class Options:
     folder: Path
     demo: Path | None = None
     sizes: tuple[str, ...] = ("60k", "1m")
-    rounds: int = 5
+    rounds: int = 4
     seconds: float = 2.0
     quick: bool = False
 
