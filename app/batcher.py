@@ -5,13 +5,29 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from queue import SimpleQueue
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 Call = TypeVar("Call")
 Answer = TypeVar("Answer")
 Entry = tuple[Call, asyncio.Future[Answer]]
 PATIENCE_S = 0.005  # a read of the feature store takes a tenth of it
+
+
+class Expected:
+    """A call that is on its way, for as long as the block lasts."""
+
+    __slots__ = ("_arrived",)
+
+    def __init__(self, arrived: Callable[["Expected"], None]) -> None:
+        self._arrived = arrived
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._arrived(self)
 
 
 class Batcher(Generic[Call, Answer]):
@@ -30,29 +46,30 @@ class Batcher(Generic[Call, Answer]):
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Entry[Call, Answer]] = deque()
         self._busy = False
-        self._expected = 0  # calls on their way here
-        self._missing = 0  # of them, those that the next batch still waits for, until this timer ends
+        self._expected: set[Expected] = set()  # calls on their way here
+        self._missing: set[Expected] = (
+            set()
+        )  # of them, those that the next batch still waits for, until this timer ends
         self._timer: asyncio.TimerHandle | None = None
         self._batches: SimpleQueue[list[Entry[Call, Answer]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
         self._thread.start()
 
-    def expecting(self) -> Self:
+    def expecting(self) -> "Expected":
         """`with batcher.expecting():` around the one wait that a call still has before it is submitted.
 
         Every batch costs some, and a call that just missed one waits for all of it. So a batch that could begin waits
-        for the calls that were expected by then, though not for those that are announced later, and not for long.
+        for the calls that were expected by then, though not for those that are announced later, not for long, and for
+        each of them once.
         """
-        self._expected += 1
-        return self
+        expected = Expected(self._arrived)
+        self._expected.add(expected)
+        return expected
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        self._expected -= 1
-        if self._missing:
-            self._missing -= 1
+    def _arrived(self, expected: "Expected") -> None:
+        self._expected.discard(expected)
+        if expected in self._missing:
+            self._missing.discard(expected)
             if not self._missing and self._timer is not None:
                 self._timer.cancel()
                 self._loop.call_soon(self._next)  # after this tick, in which the call is submitted
@@ -74,14 +91,15 @@ class Batcher(Generic[Call, Answer]):
     def _gather(self) -> None:
         """The thread is free: wait for the calls on their way, as far as there is room for them."""
         room = max(0, self._max_batch - len(self._waiting))
-        self._missing = min(self._expected, room) if self._waiting else 0
+        self._missing = set(islice(self._expected, room)) if self._waiting else set()
         if self._missing:
             self._timer = self._loop.call_later(self._patience_s, self._next)
         else:
             self._next()
 
     def _next(self) -> None:
-        self._missing = 0
+        self._expected -= self._missing  # whoever did not come in time is not waited for again
+        self._missing = set()
         batch: list[Entry[Call, Answer]] = []
         while self._waiting and len(batch) < self._max_batch:
             entry = self._waiting.popleft()

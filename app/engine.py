@@ -95,7 +95,7 @@ class Engine:
 
         The index knows nothing of what is allowed: more is fetched and the rest dropped, at first what is likely to
         suffice, then what is certain to. Where few items are allowed, or nothing suffices, exactly those are scored.
-        Users of whom equally many are fetched share a search, which finds what searches of their own would.
+        Users of whom equally many are fetched share a search where that finds what searches of their own would.
         """
         nearest: list[NDArray[np.int64]] = [NOTHING] * len(limits)
         short: Sequence[int] = range(len(limits))
@@ -105,14 +105,24 @@ class Engine:
                 together[self._fetched(enough(allowed[row], limits[row]), allowed[row])].append(row)
             short = together.pop(0, [])
             for fetch, rows in together.items():
-                _, found = self.index.search(user_vectors[rows], fetch)  # [r, fetch], -1 past the end
-                for row, items in zip(rows, found, strict=True):
+                for row, items in zip(rows, self._search(user_vectors[rows], fetch), strict=True):
                     nearest[row] = items[allowed[row][items]][: limits[row]]
                     if len(nearest[row]) < min(limits[row], allowed[row].count):
                         short.append(row)
         for row in short:
             nearest[row] = self._exact(user_vectors[row], allowed[row].items(), limits[row])
         return nearest
+
+    def _search(self, user_vectors: NDArray[np.float32], fetch: int) -> Sequence[NDArray[np.int64]]:
+        """For each user int64 [fetch], -1 past the end.
+
+        A scan of all fast-scan codes finds another last item in a batch than alone for one user of 3,000, and gains
+        nothing by it; an index of lists finds the same, a quarter faster.
+        """
+        if "IVF" in self.bundle.manifest.index.kind:
+            together: NDArray[np.int64] = self.index.search(user_vectors, fetch)[1]
+            return list(together)
+        return [self.index.search(vector[None, :], fetch)[1][0] for vector in user_vectors]
 
     def _likely(self, allowed: Allowed, limit: int) -> int:
         """Half of what is not allowed on top, or twice the share that is expected to be allowed."""

@@ -9,7 +9,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(OneWrite(transport, self.loop))
+        self._answers = OneWrite(transport, self.loop)
+        super().connection_made(self._answers)
+
+    def eof_received(self) -> None:
+        """A caller that has sent all closes its side; the transport closes after this, and what was written goes out
+        before."""
+        self._answers.flush()
 
 
 class OneWrite(asyncio.Transport):
@@ -23,11 +29,11 @@ class OneWrite(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         if not self._unsent:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self.flush)
         self._unsent.append(data)
 
     def close(self) -> None:
-        self._send()
+        self.flush()
         self._transport.close()
 
     def is_closing(self) -> bool:
@@ -42,7 +48,7 @@ class OneWrite(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._transport.get_extra_info(name, default)
 
-    def _send(self) -> None:
+    def flush(self) -> None:
         if self._unsent and not self._transport.is_closing():
             self._transport.write(b"".join(self._unsent))
         self._unsent.clear()

@@ -67,7 +67,8 @@ def run_in_turn() -> None:
     """Let neither thread take the core from the other as it wakes up: a request that arrives while a batch is computed
     would empty the caches for a few microseconds of reading. Where Linux does not let us, all is as it was."""
     with contextlib.suppress(AttributeError, OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:  # else somebody chose another
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def main() -> int:

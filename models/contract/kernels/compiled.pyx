@@ -537,6 +537,8 @@ def take_rows(cnp.ndarray table, cnp.ndarray items):
     cdef cnp.ndarray rows = vector(items, cnp.NPY_INT64), taken
     if cnp.PyArray_NDIM(table) != 2 or not cnp.PyArray_IS_C_CONTIGUOUS(table):
         raise ValueError("a contiguous table of two dimensions is needed")
+    if not cnp.PyArray_ISNUMBER(table) or not cnp.PyArray_ISNOTSWAPPED(table):
+        raise ValueError(f"a table of numbers in the machine's byte order is needed, not of {table.dtype}")
     cdef Py_ssize_t size = cnp.PyArray_SIZE(rows), num = cnp.PyArray_DIM(table, 0), i, offset
     cdef Py_ssize_t width = cnp.PyArray_DIM(table, 1) * cnp.PyArray_ITEMSIZE(table)
     cdef const int64_t* row = <const int64_t*>cnp.PyArray_DATA(rows)
@@ -568,7 +570,8 @@ def texts(cnp.ndarray data, cnp.ndarray offsets, places):
     for i in range(size):
         if place[i] < 0 or place[i] >= num:
             raise IndexError(f"place {place[i]} is out of bounds for {num} strings")
-    cdef cnp.ndarray starts = vector(offsets[wanted], cnp.NPY_INT64), ends = vector(offsets[wanted + 1], cnp.NPY_INT64)
+    cdef cnp.ndarray starts = vector(offsets[wanted].astype(np.int64), cnp.NPY_INT64)
+    cdef cnp.ndarray ends = vector(offsets[wanted + 1].astype(np.int64), cnp.NPY_INT64)
     cdef const char* text = <const char*>cnp.PyArray_DATA(all_bytes)
     cdef list found = []
     for i in range(size):

@@ -215,6 +215,7 @@ async def test_a_batch_goes_without_those_who_do_not_come() -> None:
         coming = asyncio.create_task(on_its_way(batcher, 2, late))
         await ticks()
         assert await asyncio.wait_for(batcher.submit(1), 5) == 1
+        batcher._patience_s = 10.0  # the second batch does not wait for that call again
         assert await asyncio.wait_for(batcher.submit(3), 5) == 3
         late.set()
         assert await asyncio.wait_for(coming, 5) == 2

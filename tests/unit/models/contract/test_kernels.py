@@ -283,7 +283,7 @@ def test_activity_is_counted(rng: np.random.Generator, num: int, since: int) -> 
 def test_texts_are_decoded(values: list[str], rng: np.random.Generator) -> None:
     parts = [value.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode() for value in values]
     data = readonly(np.frombuffer(b"".join(parts), np.uint8).copy())
-    for kind in (np.uint16, np.int64):
+    for kind in (np.uint16, np.int64, np.uint64):
         offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(kind)
         places = rng.integers(0, len(parts), int(rng.choice([0, 1, 30])))
         for form in (plain, compiled):
