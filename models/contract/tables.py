@@ -1,7 +1,7 @@
 """Tables of float rows that a bundle stores in fewer bits: as they are, halved, or as 8-bit codes."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +40,17 @@ class RowTable:
 
     def __getitem__(self, items: NDArray[np.int64] | slice) -> NDArray[np.float32]:
         """The rows of these items, float32 [n, d]."""
-        rows = self.stored[items] if isinstance(items, slice) else kernels.take_rows(self.stored, items)
+        rows = kernels.take_rows(self.stored, items) if self._in_one_go(items) else self.stored[items]
         if self.scales is None:
             plain: NDArray[np.float32] = rows.astype(np.float32, copy=False)
             return plain
         scaled: NDArray[np.float32] = rows * self.scales
         return scaled
+
+    def _in_one_go(self, items: Any) -> TypeGuard[NDArray[np.int64]]:
+        """Whether they are item indices in one dimension, as a request's are, of a table in one piece."""
+        is_plain = isinstance(items, np.ndarray) and items.ndim == 1 and items.dtype == np.int64
+        return is_plain and self.stored.ndim == 2 and self.stored.flags.c_contiguous
 
     @property
     def shape(self) -> tuple[int, ...]:

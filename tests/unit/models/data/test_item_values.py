@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import LOG, Prepare, Shop
 
-from models.contract.features import user_categories
+from models.contract.features import user_features as features_of
+from models.contract.history import EMPTY
 from models.contract.schema import CategoricalFeature, MultiFeature, Schema, TextFeature, VectorFeature
 from models.data.dataset import Dataset, load_dataset
 from models.data.errors import BadRowsError, ConfigError, DatasetError, SourceError
@@ -172,8 +173,8 @@ def test_the_user_id_is_in_the_state_of_a_known_user_only(shop: Shop, prepared: 
     assert known == {"user_id": ("u0", end_ms - 1)}
     assert late == {}
     now = end_ms + 1
-    codes = [user_categories(dataset.schema, state, {}, now).tolist() for state in (states.at(2, end_ms), None)]
-    assert codes == [[2], [0]], "a user without a state is unknown"
+    found = [features_of(dataset.schema, state, EMPTY, {}, now) for state in (states.at(2, end_ms), None)]
+    assert [one.categorical.tolist() for one in found] == [[2], [0]], "a user without a state is unknown"
     assert dataset.schema.categorical("user")[0] == CategoricalFeature(
         name="user_id", vocabulary=["u0", "u1"], is_id=True
     )
