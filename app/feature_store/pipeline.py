@@ -127,7 +127,7 @@ class _Connection(asyncio.Protocol):
         self._replies: deque[tuple[asyncio.Future[Value], float]] = deque()
         self._transport: Any = None
         self._timer: asyncio.TimerHandle | None = None
-        self._unsent: list[bytes] = []
+        self._unsent: list[tuple[bytes, asyncio.Future[Value]]] = []
         self._unread = 0
 
     @property
@@ -135,13 +135,10 @@ class _Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def ask(self, command: tuple[str, ...], future: asyncio.Future[Value]) -> None:
-        until = self._loop.time() + self._timeout_s
-        self._replies.append((future, until))
-        if self._timer is None:
-            self._timer = self._loop.call_at(until, self._check)
         if not self._unsent:
             self._loop.call_soon(self._send)
-        self._unsent.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # the stub means any tuple
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # the stub means any tuple
+        self._unsent.append((packed, future))
 
     def fail(self, error: Exception) -> None:
         """Close, and tell everyone who still waits."""
@@ -150,8 +147,10 @@ class _Connection(asyncio.Protocol):
             self._timer = None
         if self._transport is not None:
             self._transport.abort()
-        while self._replies:
-            future, _ = self._replies.popleft()
+        waiting = [*(future for future, _ in self._replies), *(future for _, future in self._unsent)]
+        self._replies.clear()
+        self._unsent.clear()
+        for future in waiting:
             if not future.done():
                 future.set_exception(error)
 
@@ -180,9 +179,15 @@ class _Connection(asyncio.Protocol):
             self.fail(RedisConnectionError(f"a reply is larger than {MAX_REPLY >> 20} MiB"))
 
     def _send(self) -> None:
-        """One write for all commands of a turn of the loop: a write costs several times what its command does."""
-        if self.is_open:
-            self._transport.write(b"".join(self._unsent))
+        """One write for all commands of a turn of the loop: a write costs several times what its command does. The time
+        for their replies begins here; a turn may last longer than that."""
+        if not self._unsent or not self.is_open:  # it failed meanwhile: they were told, or will be as it is lost
+            return
+        until = self._loop.time() + self._timeout_s
+        self._replies.extend((future, until) for _, future in self._unsent)
+        if self._timer is None:
+            self._timer = self._loop.call_at(until, self._check)
+        self._transport.write(b"".join(packed for packed, _ in self._unsent))
         self._unsent.clear()
 
     def _check(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -74,6 +75,18 @@ async def test_each_caller_gets_the_value_of_its_key(redis_url: str, key_prefix:
                 if not future.cancelled():
                     assert await future == values.get(key)
         client.delete(*values)
+    await pipeline.aclose()
+
+
+async def test_a_turn_of_the_loop_that_is_longer_than_the_timeout_fails_no_read(
+    redis_url: str, key_prefix: str
+) -> None:
+    """The reads of a burst of requests are sent as the turn ends; they had no time to be late before."""
+    pipeline = Pipeline(address(redis_url), 0.2)
+    assert await pipeline.get(f"{key_prefix}:none") is None
+    asked = [pipeline.get(f"{key_prefix}:{n}") for n in range(6)]
+    time.sleep(0.4)  # noqa: ASYNC251  the turn that takes long
+    assert await asyncio.gather(*asked) == [None] * 6
     await pipeline.aclose()
 
 
