@@ -47,9 +47,7 @@ class Batcher(Generic[Call, Answer]):
         self._waiting: deque[Entry[Call, Answer]] = deque()
         self._busy = False
         self._expected: set[Expected] = set()  # calls on their way here
-        self._missing: set[Expected] = (
-            set()
-        )  # of them, those that the next batch still waits for, until this timer ends
+        self._missing: set[Expected] = set()  # of them, whom the next batch still waits for, until this timer ends
         self._timer: asyncio.TimerHandle | None = None
         self._batches: SimpleQueue[list[Entry[Call, Answer]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="compute", daemon=True)

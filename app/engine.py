@@ -16,14 +16,13 @@ from app.filters import NOTHING, Allowed, Mask, MaskCache
 from app.kept import Kept
 from models.contract.bundle import Bundle, BundleError, open_bundle
 from models.contract.features import ItemTables, UserFeatures
+from models.contract.fetching import fetches
 from models.contract.history import History, tower_input
 from models.contract.kernels.chosen import kernels
 from models.contract.tables import RowTable
 from models.contract.user_inputs import reads_features, user_inputs
 
 MAPPED = faiss.IO_FLAG_MMAP_IFC
-FEW = 4_096  # items a filter may leave for an exact search over them; also the most that is fetched to be filtered
-FETCHED = (256, 320, 416, 640, 1_024, 2_048, FEW)  # few numbers, so that users of a batch share a search
 KEPT_BYTES = 450  # of a kept user vector beside its numbers: the objects around it and its key (measured)
 
 
@@ -93,24 +92,28 @@ class Engine:
         """For each user the allowed items with the highest product with the user vector, best first, int64 [at most
         the user's limit].
 
-        The index knows nothing of what is allowed: more is fetched and the rest dropped, at first what is likely to
-        suffice, then what is certain to. Where few items are allowed, or nothing suffices, exactly those are scored.
-        Users of whom equally many are fetched share a search where that finds what searches of their own would.
+        The index knows nothing of what is allowed: more is fetched and the rest dropped (see `fetches`). Where that does
+        not suffice, exactly the allowed items are scored. Users of whom equally many are fetched share a
+        search where that finds what searches of their own would.
         """
         nearest: list[NDArray[np.int64]] = [NOTHING] * len(limits)
-        short: Sequence[int] = range(len(limits))
-        for enough in (self._likely, self._certain):
+        counts = [one.count for one in allowed]
+        waiting = {
+            row: fetches(self.bundle.num_items, count, limit)
+            for row, (count, limit) in enumerate(zip(counts, limits, strict=True))
+        }
+        while waiting:
             together: dict[int, list[int]] = defaultdict(list)
-            for row in short:
-                together[self._fetched(enough(allowed[row], limits[row]), allowed[row])].append(row)
-            short = together.pop(0, [])
+            for row, attempts in waiting.items():
+                together[next(attempts, 0)].append(row)
+            for row in together.pop(0, []):
+                nearest[row] = self._exact(user_vectors[row], allowed[row].items(), limits[row])
+                del waiting[row]
             for fetch, rows in together.items():
                 for row, items in zip(rows, self._search(user_vectors[rows], fetch), strict=True):
                     nearest[row] = items[allowed[row][items]][: limits[row]]
-                    if len(nearest[row]) < min(limits[row], allowed[row].count):
-                        short.append(row)
-        for row in short:
-            nearest[row] = self._exact(user_vectors[row], allowed[row].items(), limits[row])
+                    if len(nearest[row]) == min(limits[row], counts[row]):
+                        del waiting[row]
         return nearest
 
     def _search(self, user_vectors: NDArray[np.float32], fetch: int) -> Sequence[NDArray[np.int64]]:
@@ -123,22 +126,6 @@ class Engine:
             together: NDArray[np.int64] = self.index.search(user_vectors, fetch)[1]
             return list(together)
         return [self.index.search(vector[None, :], fetch)[1][0] for vector in user_vectors]
-
-    def _likely(self, allowed: Allowed, limit: int) -> int:
-        """Half of what is not allowed on top, or twice the share that is expected to be allowed."""
-        num_items = self.bundle.num_items
-        return min(limit + (num_items - allowed.count) // 2, 2 * limit * num_items // max(allowed.count, 1))
-
-    def _certain(self, allowed: Allowed, limit: int) -> int:
-        return limit + self.bundle.num_items - allowed.count
-
-    def _fetched(self, enough: int, allowed: Allowed) -> int:
-        """How many items the index is asked for, one of few numbers; 0: it is not asked."""
-        num_items = self.bundle.num_items
-        enough = min(enough, num_items)
-        if enough > FEW or allowed.count <= min(FEW, num_items // 4):
-            return 0
-        return min(next(fetch for fetch in FETCHED if fetch >= enough), num_items)
 
     def _exact(self, user_vector: NDArray[np.float32], items: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
         scores = self.bundle.item_vectors[items] @ user_vector

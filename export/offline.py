@@ -16,6 +16,7 @@ from export.index_measure import one_thread
 from models.contract.bundle import Bundle
 from models.contract.candidates import Candidates
 from models.contract.features import ItemTables
+from models.contract.fetching import fetches
 from models.contract.user_inputs import user_inputs
 from models.data.dataset import Dataset
 from models.evaluate_ranker import Scored
@@ -142,7 +143,7 @@ def open_models(dataset: Dataset, bundle: Bundle) -> BundleModels:
         item_vectors=item_vectors,
         tables=ItemTables(bundle.neighbours, bundle.neighbours_similarity, bundle.tables["affinity"]),
         popular=np.asarray(bundle.popular),
-        nearest=lambda vector, allowed, limit: _search(index, vector, allowed, limit),
+        nearest=lambda vector, allowed, limit: _nearest(index, item_vectors, vector, allowed, limit),
         tower_inputs=tuple(value.name for value in tower.get_inputs()),
     )
     graphs = (bundle.ranking_user, bundle.ranking_head) if bundle.manifest.ranking else None
@@ -154,11 +155,20 @@ def _open(path: Path) -> ort.InferenceSession:
     return open_session(path.read_bytes(), path.parent)
 
 
-def _search(index: Any, vector: NDArray[np.float32], allowed: NDArray[np.bool_], limit: int) -> NDArray[np.int64]:
-    """The index's nearest allowed items: enough is fetched that those not allowed can all be dropped."""
-    fetch = min(limit + int(np.count_nonzero(~allowed)), len(allowed))
-    with one_thread():
-        _, found = index.search(vector[None, :], fetch)  # [1, d] -> [1, fetch], -1 past the end
-    kept = found[0][found[0] >= 0]
-    nearest: NDArray[np.int64] = kept[allowed[kept]][:limit]
-    return nearest
+def _nearest(
+    index: Any,
+    item_vectors: NDArray[np.float32],
+    vector: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
+    limit: int,
+) -> NDArray[np.int64]:
+    """What the service finds: the index's nearest allowed items, or the exact ones where that does not suffice."""
+    num_allowed = int(np.count_nonzero(allowed))
+    for fetch in fetches(len(allowed), num_allowed, limit):
+        with one_thread():
+            _, found = index.search(vector[None, :], fetch)  # [1, d] -> [1, fetch], -1 past the end
+        kept = found[0][found[0] >= 0]
+        nearest: NDArray[np.int64] = kept[allowed[kept]][:limit]
+        if len(nearest) == min(limit, num_allowed):
+            return nearest
+    return exact_nearest(item_vectors, vector, allowed, limit)
