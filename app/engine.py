@@ -92,8 +92,8 @@ class Engine:
         """For each user the allowed items with the highest product with the user vector, best first, int64 [at most
         the user's limit].
 
-        The index knows nothing of what is allowed: more is fetched and the rest dropped (see `fetches`). Where that does
-        not suffice, exactly the allowed items are scored. Users of whom equally many are fetched share a
+        The index knows nothing of what is allowed: more is fetched (see `fetches`) and the rest dropped. Where
+        that does not suffice, exactly the allowed items are scored. Users of whom equally many are fetched share a
         search where that finds what searches of their own would.
         """
         nearest: list[NDArray[np.int64]] = [NOTHING] * len(limits)
