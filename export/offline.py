@@ -143,7 +143,7 @@ def open_models(dataset: Dataset, bundle: Bundle) -> BundleModels:
         item_vectors=item_vectors,
         tables=ItemTables(bundle.neighbours, bundle.neighbours_similarity, bundle.tables["affinity"]),
         popular=np.asarray(bundle.popular),
-        nearest=lambda vector, allowed, limit: _nearest(index, item_vectors, vector, allowed, limit),
+        nearest=lambda vector, allowed, limit: nearest_allowed(index, item_vectors, vector, allowed, limit),
         tower_inputs=tuple(value.name for value in tower.get_inputs()),
     )
     graphs = (bundle.ranking_user, bundle.ranking_head) if bundle.manifest.ranking else None
@@ -155,7 +155,7 @@ def _open(path: Path) -> ort.InferenceSession:
     return open_session(path.read_bytes(), path.parent)
 
 
-def _nearest(
+def nearest_allowed(
     index: Any,
     item_vectors: NDArray[np.float32],
     vector: NDArray[np.float32],

@@ -2,17 +2,21 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import faiss
 import numpy as np
 import orjson
 import pytest
 from typer.testing import CliRunner
 
+from app.engine import open_engine
+from app.filters import allowed_items
 from bench.kit.shop import make_catalogue
 from bench.kit.worlds import NUM_STEPS, World, build_world, demo_world, item_numbers, request_bodies, world_key
 from cli.main import app
 from cli.parity import check_parity
-from export.offline import BundleSystem, open_models
+from export.offline import BundleSystem, nearest_allowed, open_models
 from models.contract.bundle import open_bundle
 from models.contract.versions import bundle_path, list_bundles, read_active
 from models.data.dataset import load_dataset
@@ -98,6 +102,28 @@ def test_the_service_gives_the_lists_of_the_evaluation(world: World) -> None:
     models = open_models(dataset, open_bundle(path))
     system = BundleSystem(models, dataset.splits.end_ms, "ranking")
     assert check_parity(dataset, path, system, np.arange(20)).lists == 40
+
+
+def test_an_index_that_is_not_exact_brings_the_same_items_in_service_and_evaluation(world: World) -> None:
+    """It finds others when it is asked for more: both must ask for equally many."""
+    engine = open_engine(active_bundle(world), 0)
+    vectors = np.array(engine.bundle.item_vectors[:])
+    index: Any = faiss.index_factory(vectors.shape[1], "PQ8x4fs,Refine(Flat)", faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    index.add(vectors)
+    coarse = replace(engine, index=index)
+    rng, wanted = np.random.default_rng(5), 100
+    users = vectors[rng.integers(0, NUM_ITEMS, 20)] + vectors[rng.integers(0, NUM_ITEMS, 20)]
+    asked_exactly = [index.search(user[None], wanted)[1][0].tolist() for user in users]
+    everything = allowed_items(engine.marks, None, [])
+    found = coarse.nearest(users, [everything] * 20, [wanted] * 20)
+    assert [one.tolist() for one in found] != asked_exactly, "the test can tell"
+    removed = [rng.choice(NUM_ITEMS, 10 * number, replace=False) for number in range(20)]
+    found = coarse.nearest(users, [allowed_items(engine.marks, None, [items]) for items in removed], [wanted] * 20)
+    for user, items, near in zip(users, removed, found, strict=True):
+        allowed = np.ones(NUM_ITEMS, np.bool_)
+        allowed[items] = False
+        assert near.tolist() == nearest_allowed(index, vectors, user, allowed, wanted).tolist()
 
 
 async def test_it_is_loaded_and_answers(world: World) -> None:
