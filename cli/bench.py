@@ -30,7 +30,7 @@ def run(
 ) -> None:
     """Make catalogues, serve them beside yardsticks on one core, load them from another, and write tables and pictures.
 
-    About 10 minutes, and once 8 more for the catalogues, which are kept in the data folder. Nothing else should run.
+    About 8 minutes, and once 8 more for the catalogues, which are kept in the data folder. Nothing else should run.
 
     Example: shortlist bench --quick
 

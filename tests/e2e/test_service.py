@@ -78,6 +78,23 @@ async def test_a_large_body_is_answered_while_it_is_still_being_sent(tmp_path: P
             assert (await client.post("/recommend", json={})).status_code == 200
 
 
+def test_a_caller_that_closes_its_side_after_its_request_has_its_answer(tmp_path: Path) -> None:
+    """As `nc -N` does; uvicorn itself answers so what it need not wait for."""
+    make_bundles(tmp_path)
+    with serving(tmp_path) as service:
+        address = httpx.URL(service.url)
+        for request, status in (
+            (b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", b"200"),
+            (b"POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{]", b"400"),
+        ):
+            for _ in range(5):
+                with socket.create_connection((address.host, address.port), PATIENCE_S) as caller:
+                    caller.sendall(request)
+                    caller.shutdown(socket.SHUT_WR)
+                    with caller.makefile("rb") as answer:
+                        assert answer.read().startswith(b"HTTP/1.1 " + status)
+
+
 async def test_when_the_supervisor_is_killed_the_workers_end_by_themselves(tmp_path: Path) -> None:
     make_bundles(tmp_path)
     with serving(tmp_path, workers=2, drain_s=0.1) as service:

@@ -21,36 +21,40 @@ async def batching(
         batcher.close()
 
 
+class Work:
+    """Answers each call with `factor` times itself and remembers the batches.  held: none of them ends before `go`."""
+
+    def __init__(self, *, held: bool = False, factor: int = 1) -> None:
+        self._factor = factor
+        self.batches: list[list[int]] = []
+        self.started, self.go = threading.Event(), threading.Event()
+        if not held:
+            self.go.set()
+
+    def __call__(self, calls: list[int]) -> list[int]:
+        self.batches.append(calls)
+        self.started.set()
+        assert self.go.wait(10)
+        return [self._factor * call for call in calls]
+
+
 async def test_calls_that_queue_while_the_thread_is_busy_go_together_at_most_max_batch() -> None:
-    batches: list[list[int]] = []
-    started, go = threading.Event(), threading.Event()
-
-    def compute(calls: list[int]) -> list[int]:
-        batches.append(calls)
-        started.set()
-        assert go.wait(10)
-        return [10 * call for call in calls]
-
+    compute = Work(held=True, factor=10)
     async with batching(compute, max_batch=4) as batcher:
         first = batcher.submit(0)
-        await asyncio.to_thread(started.wait, 10)
+        await asyncio.to_thread(compute.started.wait, 10)
         rest = [batcher.submit(call) for call in range(1, 7)]
-        go.set()
+        compute.go.set()
         assert await asyncio.gather(first, *rest) == [0, 10, 20, 30, 40, 50, 60]
-    assert batches == [[0], [1, 2, 3, 4], [5, 6]]
+    assert compute.batches == [[0], [1, 2, 3, 4], [5, 6]]
 
 
 async def test_calls_of_one_tick_share_the_first_batch() -> None:
-    batches: list[list[int]] = []
-
-    def compute(calls: list[int]) -> list[int]:
-        batches.append(calls)
-        return calls
-
+    compute = Work()
     async with batching(compute) as batcher:
         await asyncio.gather(batcher.submit(1), batcher.submit(2))
         await batcher.submit(3)
-    assert batches == [[1, 2], [3]]
+    assert compute.batches == [[1, 2], [3]]
 
 
 async def test_one_call_that_fails_does_not_spoil_the_batch() -> None:
@@ -68,24 +72,16 @@ async def test_one_call_that_fails_does_not_spoil_the_batch() -> None:
 
 
 async def test_a_cancelled_call_leaves_the_queue_and_the_others_get_their_own_answers() -> None:
-    batches: list[list[int]] = []
-    started, go = threading.Event(), threading.Event()
-
-    def compute(calls: list[int]) -> list[int]:
-        batches.append(calls)
-        started.set()
-        assert go.wait(10)
-        return calls
-
+    compute = Work(held=True)
     async with batching(compute) as batcher:
         working = batcher.submit(1)
-        await asyncio.to_thread(started.wait, 10)
+        await asyncio.to_thread(compute.started.wait, 10)
         waiting, other = batcher.submit(2), batcher.submit(3)
         working.cancel()
         waiting.cancel()
-        go.set()
+        compute.go.set()
         assert await other == 3
-    assert batches == [[1], [3]]
+    assert compute.batches == [[1], [3]]
     with pytest.raises(asyncio.CancelledError):
         await working
 
@@ -103,12 +99,7 @@ async def ticks(count: int = 5) -> None:
 
 
 async def test_a_batch_takes_along_the_calls_that_are_on_their_way() -> None:
-    batches: list[list[int]] = []
-
-    def compute(calls: list[int]) -> list[int]:
-        batches.append(calls)
-        return calls
-
+    compute = Work()
     async with batching(compute) as batcher:
         second, third = asyncio.Event(), asyncio.Event()
         coming = [asyncio.create_task(on_its_way(batcher, n, ready)) for n, ready in ((2, second), (3, third))]
@@ -116,10 +107,10 @@ async def test_a_batch_takes_along_the_calls_that_are_on_their_way() -> None:
         await ticks()
         second.set()
         await ticks()
-        assert not batches
+        assert not compute.batches
         third.set()
         assert await asyncio.gather(first, *coming) == [1, 2, 3]
-    assert batches == [[1, 2, 3]]
+    assert compute.batches == [[1, 2, 3]]
 
 
 async def test_a_batch_does_not_wait_for_calls_announced_after_it_could_begin() -> None:
@@ -157,36 +148,23 @@ async def test_a_full_batch_waits_for_nobody() -> None:
 
 
 async def test_the_batch_after_a_busy_time_takes_along_who_is_on_the_way_by_then() -> None:
-    batches: list[list[int]] = []
-    started, go = threading.Event(), threading.Event()
-
-    def compute(calls: list[int]) -> list[int]:
-        batches.append(calls)
-        started.set()
-        assert go.wait(10)
-        return calls
-
+    compute = Work(held=True)
     async with batching(compute) as batcher:
         ready = asyncio.Event()
         first = batcher.submit(1)
-        await asyncio.to_thread(started.wait, 10)
+        await asyncio.to_thread(compute.started.wait, 10)
         waiting, coming = batcher.submit(2), asyncio.create_task(on_its_way(batcher, 3, ready))
         await ticks()
-        go.set()
+        compute.go.set()
         assert await first == 1
         await ticks()
         ready.set()
         assert await asyncio.gather(waiting, coming) == [2, 3]
-    assert batches == [[1], [2, 3]]
+    assert compute.batches == [[1], [2, 3]]
 
 
 async def test_after_a_busy_time_that_nobody_waited_through_the_first_call_to_arrive_takes_others_along() -> None:
-    batches: list[list[int]] = []
-
-    def compute(calls: list[int]) -> list[int]:
-        batches.append(calls)
-        return calls
-
+    compute = Work()
     async with batching(compute) as batcher:
         soon, later = asyncio.Event(), asyncio.Event()
         first = batcher.submit(1)
@@ -199,17 +177,12 @@ async def test_after_a_busy_time_that_nobody_waited_through_the_first_call_to_ar
         await ticks()
         later.set()
         assert await asyncio.gather(second, third) == [2, 3]
-    assert batches == [[1], [2, 3]]
+    assert compute.batches == [[1], [2, 3]]
 
 
 async def test_a_batch_goes_without_those_who_do_not_come() -> None:
     """As when one server of a cluster hangs: whoever reads from the others has an answer."""
-    batches: list[list[int]] = []
-
-    def compute(calls: list[int]) -> list[int]:
-        batches.append(calls)
-        return calls
-
+    compute = Work()
     async with batching(compute, patience_s=0.01) as batcher:
         late = asyncio.Event()
         coming = asyncio.create_task(on_its_way(batcher, 2, late))
@@ -219,4 +192,4 @@ async def test_a_batch_goes_without_those_who_do_not_come() -> None:
         assert await asyncio.wait_for(batcher.submit(3), 5) == 3
         late.set()
         assert await asyncio.wait_for(coming, 5) == 2
-    assert batches == [[1], [3], [2]]
+    assert compute.batches == [[1], [3], [2]]

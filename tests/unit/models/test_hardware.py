@@ -1,6 +1,6 @@
 """Training on a device beside the CPU and in bfloat16: nothing is left behind, and it ends where the CPU ends."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,8 @@ def section(retrieval: dict[str, Any], ranker: dict[str, Any]) -> TrainSection:
     return TrainSection.model_validate({"refit_share": 0.0, "retrieval": retrieval, "ranker": ranker})
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """With more, some of torch's gradients add up in another order from run to run (FFM's do), on any device."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+# with more, some of torch's gradients (FFM's) add up in another order from run to run, on any device
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """All stages of training on the planted shop, small: what they find, that they repeat, and that they go on."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,13 +70,8 @@ class Recorder(Silent):
         self.notes[stage] = note
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The order of a sum over threads is not what is tested here, and the machine is shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+# the order of a sum over threads is not what is tested here, and the machine is shared
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
