@@ -20,6 +20,8 @@ def doctor(
 ) -> None:
     """Check everything the service needs; nothing is changed. Exit code 1 when something is a problem.
 
+    Example: shortlist doctor --data-dir .shortlist
+
     Settings are read as `shortlist serve` reads them, from SHORTLIST_* variables.
     """
     import orjson

@@ -24,6 +24,8 @@ def archive(
 ) -> None:
     """Move events from Redis to Parquet, in the shape of the interactions input, and finish erasures.
 
+    Example: shortlist events archive --data-dir .shortlist
+
     Each event is archived exactly once, wherever the command is interrupted; Redis is trimmed only afterwards.
     """
     from app.feature_store.errors import FeatureStoreError

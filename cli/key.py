@@ -9,7 +9,10 @@ import typer
 def key(
     scope: Annotated[list[str] | None, typer.Option(help="serve or admin; give it once for each.")] = None,
 ) -> None:
-    """Make an API key: the key goes to callers, the entry into SHORTLIST_API_KEYS. Neither is kept here."""
+    """Make an API key: the key goes to callers, the entry into SHORTLIST_API_KEYS. Neither is kept here.
+
+    Example: shortlist key --scope serve --scope admin
+    """
     from app.auth import hash_key
 
     made = secrets.token_urlsafe(32)

@@ -19,7 +19,10 @@ def load(
         int | None, typer.Option(help="Added to all times; without it the active bundle's clock shift, or 0.")
     ] = None,
 ) -> None:
-    """Load every user. Interrupted, run it again: it goes on where it stopped, and live events are never lost."""
+    """Load every user. Interrupted, run it again: it goes on where it stopped, and live events are never lost.
+
+    Example: shortlist load --data-dir .shortlist --redis-url redis://localhost:6379/0
+    """
     from app.feature_store.errors import FeatureStoreError
     from cli.load_users import describe, load_users
     from cli.train import require_log

@@ -65,12 +65,13 @@ def prepare_with_progress(config: "Config", data_dir: Path) -> "Prepared":
 def show_report(prepared: "Prepared") -> None:
     """Print the report as a table."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("What", "How many", title=str(prepared.folder))
+    table = Table("What", "How many", title=escape(str(prepared.folder)))
     table.columns[1].justify = "right"
     for what, count in prepared.report.lines():
-        table.add_row(what, count)
+        table.add_row(escape(what), count)
     console = Console()
     console.print(table)
     if prepared.reused:

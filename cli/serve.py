@@ -13,7 +13,10 @@ def serve(
     data_dir: Annotated[Path | None, typer.Option(help="Folder of bundles and of the embedded Redis.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond loopback without API keys.")] = False,
 ) -> None:
-    """Serve the active bundle. Everything else is set by SHORTLIST_* variables, see docs/operations.md."""
+    """Serve the active bundle. Everything else is set by SHORTLIST_* variables, see docs/operations.md.
+
+    Example: shortlist serve --workers 4 --port 8000 --data-dir .shortlist
+    """
     from pydantic import ValidationError
 
     from app.feature_store.errors import EmbeddedRedisError

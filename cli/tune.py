@@ -23,7 +23,7 @@ def tune(
     data_dir: DataDir = DATA_DIR,
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help="Trials in all, those already made included; else trials of the section tune."),
+        typer.Option(min=1, help="Trials in all, those already made included; else trials of [tune]."),
     ] = None,
     timeout_minutes: Annotated[
         float | None, typer.Option(min=0, help="No trial begins later; the running one is finished.")
@@ -33,9 +33,9 @@ def tune(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Search the options of a model for what validates best, as the section tune of shortlist.toml says. Trials that
-    fall behind are pruned early. Interrupted, run it again: it goes on. The folder tune gets report.md, plot.png and
-    best.toml, the section to paste into shortlist.toml.
+    """Search the options of a model for what validates best, as [tune] of shortlist.toml says. Trials that fall behind
+    are pruned early. Interrupted, run it again: it goes on. The folder tune gets report.md, plot.png and best.toml, the
+    section to paste into shortlist.toml.
 
     Example: shortlist tune --config docs/example/shortlist.toml --data-dir /tmp/books --trials 10
     """
@@ -130,15 +130,16 @@ def _newest(folder: Path) -> "TuneReport":
 def _print(report: "TuneReport") -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from models.tune.report import FIGURE, number, shown
 
-    table = Table(box=box.SIMPLE_HEAD, title=f"[train.{report.stage}] {report.model}".replace("[", "\\["))
+    table = Table(box=box.SIMPLE_HEAD, title=escape(f"[train.{report.stage}] {report.model}"))
     for name in ("trial", FIGURE, "state", "steps", "seconds", *report.space):
         table.add_column(name, justify="left" if name == "state" else "right", overflow="fold")
     for row in report.ranked[:SHOWN]:
-        values = [shown(row.values[key]).replace("[", "\\[") for key in report.space]
+        values = [escape(shown(row.values[key])) for key in report.space]
         table.add_row(str(row.number), number(row.figure), row.state, f"{row.steps:,}", f"{row.seconds:,.0f}", *values)
     console = Console()
     console.print(table)

@@ -19,11 +19,13 @@ app.command()(prepare)
 def test_the_report_is_shown_and_a_second_run_says_that_nothing_was_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The data directory comes from the environment."""
+    """The data directory comes from the environment, and is named as it is, brackets and all."""
     truth = write_planted(tmp_path)
-    monkeypatch.setenv("SHORTLIST_DATA_DIR", str(tmp_path / "data"))
+    data_dir = tmp_path / "data[old]"
+    monkeypatch.setenv("SHORTLIST_DATA_DIR", str(data_dir))
     first = CliRunner().invoke(app, ["--config", str(truth.config)])
     assert first.exit_code == 0, first.output
+    assert str(data_dir / "prepared") in "".join(first.output.split())  # the title is as wide as the table
     assert f"{truth.num_interactions:,}" in first.output
     assert "nothing was done" not in first.output
     second = CliRunner().invoke(app, ["--config", str(truth.config)])
