@@ -32,7 +32,8 @@ from models.contract.features import DAY_MS, ItemTables, UserFeatures, cross_fea
 from models.contract.history import History, read_history
 from models.contract.kernels import plain
 from models.contract.schema import NumericFeature
-from models.contract.state import COUNTER, empty
+from models.contract.state import COUNTER
+from models.contract.state_parts import empty
 from models.contract.user_inputs import user_inputs
 from models.contract.versions import bundle_path
 from models.data.dataset import Dataset

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from models.contract.history import History, read_history
 from models.contract.ids import hash_name
 from models.contract.schema import CategoricalFeature, Schema
-from models.contract.state import Features, Limits, UserState, build
+from models.contract.state import Features, Limits, UserState
 from models.contract.state_blocks import Interactions, Names, pack_block
+from models.contract.state_build import build
 from models.data.dataset import Dataset
 
 

@@ -1,5 +1,5 @@
 -- Apply one event to a user's packed state and append it to the stream: all or nothing.
--- The format is models/contract/state.py's, and the result must equal its `apply` byte for byte.
+-- The format is models/contract/state.py's, and the result must equal that of `apply` in state_parts.py, byte for byte.
 --
 -- KEYS  1 state  2 stream  [3 ids before  4 ids now  5 ids after]   all in one slot; the ids only with an event_id
 -- ARGV  1 time (i64, ms)  2 item hash (u64)  3 type hash (u32)  4 item id  5 "1" if it counts as seen

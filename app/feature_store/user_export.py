@@ -9,7 +9,8 @@ import orjson
 from models.contract.history import find_items
 from models.contract.ids import hash_id, hash_name
 from models.contract.items import ItemTable
-from models.contract.state import DAY_MS, UserState, empty, read_counters
+from models.contract.state import DAY_MS, UserState
+from models.contract.state_parts import empty, read_counters
 
 PAGE = 500
 

@@ -13,8 +13,7 @@ Format, little-endian; n history entries, m seen items, c counters:
 """
 
 import struct
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import NamedTuple
@@ -23,8 +22,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from models.contract.columns import BytesColumn
-from models.contract.ids import hash_id, hash_name
 from models.contract.schema import Schema
 
 STATE_VERSION = 1
@@ -39,7 +36,6 @@ COUNTER = np.dtype([("type", "<u4"), ("day", "<i4"), ("count", "<u4")])
 HEADER = struct.Struct("<BBHIIIIIQ")
 
 Features = Mapping[str, tuple[str | float, int]]
-Entry = tuple[int, int, int, bytes]  # time_ms, item hash, type hash, item id
 
 
 class Limits(NamedTuple):
@@ -87,10 +83,6 @@ class UserState:
         """Static features: name -> (value, the time in ms at which it was known)."""
         parsed = orjson.loads(self.features_json) if self.features_json else {}
         return {name: (value, time_ms) for name, (value, time_ms) in parsed.items()}
-
-
-def empty() -> UserState:
-    return assemble([], {}, False, {}, b"")
 
 
 def pack(state: UserState) -> bytes:
@@ -148,66 +140,6 @@ def unpack(raw: bytes) -> UserState | None:
     )
 
 
-def apply(state: UserState, *, time_ms: int, item_id: str, event_type: str, seen: bool, limits: Limits) -> UserState:
-    """The state after one more event: the reference that the store's script must equal byte for byte.
-
-    seen: the event's type counts as seeing the item.  Raises ValueError for a time that the format cannot hold.
-    """
-    check_times(time_ms, time_ms)
-    item_hash, type_hash, day = hash_id(item_id), hash_name(event_type), time_ms // DAY_MS
-    history = sorted([*entries(state), (time_ms, item_hash, type_hash, item_id.encode())], key=lambda e: e[:3])
-    last_seen = dict(zip(state.seen_hashes.tolist(), state.seen_times_s.tolist(), strict=True))
-    if seen:
-        last_seen[item_hash] = max(last_seen.get(item_hash, 0), time_ms // 1000)
-    counts = read_counters(state)
-    counts[0, type_hash] += 1
-    counts[day, type_hash] += 1
-    return assemble(
-        history[-limits.history :],
-        newest_seen(last_seen, limits.seen),
-        state.seen_evicted or len(last_seen) > limits.seen,
-        newest_days(counts),
-        state.features_json,
-        state.load_tag,
-    )
-
-
-def build(
-    times_ms: NDArray[np.int64],
-    hashes: NDArray[np.uint64],
-    types: NDArray[np.uint32],
-    item_ids: BytesColumn,
-    id_index: NDArray[np.int64],
-    seen_mask: NDArray[np.bool_],
-    features: Features,
-    limits: Limits,
-    load_tag: int = 0,
-) -> UserState:
-    """The state of one user's whole log of M interactions, in any order: what `apply` would give one by one.
-
-    times_ms: int64 [M].  hashes: uint64 [M], item hashes.  types: uint32 [M], type hashes.  id_index: int64 [M], the
-    position of each interaction's item id in item_ids.  seen_mask: bool [M], the interaction counts as seeing.
-    """
-    if len(times_ms):
-        check_times(int(times_ms.min()), int(times_ms.max()))
-    newest = np.lexsort((types, hashes, times_ms))[-limits.history :]
-    ids = [item_ids[index] for index in id_index[newest].tolist()]
-    seen_hashes, seen_times, evicted = _build_seen(hashes[seen_mask], times_ms[seen_mask] // 1000, limits.seen)
-    return UserState(
-        times_ms[newest].astype(np.int64),
-        hashes[newest].astype(np.uint64),
-        types[newest].astype(np.uint32),
-        np.array([len(item_id) for item_id in ids], np.uint16),
-        b"".join(ids),
-        seen_hashes,
-        seen_times,
-        evicted,
-        _build_counters(times_ms // DAY_MS, types),
-        pack_features(features),
-        load_tag,
-    )
-
-
 def pack_features(features: Features) -> bytes:
     """JSON with sorted names; no bytes at all when there are no features."""
     return orjson.dumps(dict(features), option=orjson.OPT_SORT_KEYS) if features else b""
@@ -222,74 +154,3 @@ def check_times(first_ms: int, last_ms: int) -> None:
 def split_ids(state: UserState) -> list[bytes]:
     ends = accumulate(state.history_id_lengths.tolist(), initial=0)
     return [state.history_id_data[start:end] for start, end in pairwise(ends)]
-
-
-def entries(state: UserState) -> list[Entry]:
-    """The history as (time_ms, item hash, type hash, item id) tuples, oldest first."""
-    columns = (state.history_times_ms, state.history_hashes, state.history_types)
-    return list(zip(*(column.tolist() for column in columns), split_ids(state), strict=True))
-
-
-def read_counters(state: UserState) -> Counter[tuple[int, int]]:
-    """Counts by (UTC day, type hash); day 0 is the count since ever."""
-    rows = zip(*(state.counters[field].tolist() for field in ("day", "type", "count")), strict=True)
-    return Counter({(day, type_hash): count for day, type_hash, count in rows})
-
-
-def newest_days(counts: Mapping[tuple[int, int], int]) -> dict[tuple[int, int], int]:
-    """The counts of the 32 days up to the newest, and of day 0."""
-    oldest = max((day for day, _ in counts), default=0) - COUNTER_DAYS + 1
-    return {key: count for key, count in counts.items() if key[0] == 0 or key[0] >= oldest}
-
-
-def newest_seen(last_seen: Mapping[int, int], limit: int) -> dict[int, int]:
-    """The `limit` items seen last; of equal times the greater hashes."""
-    return dict(sorted(last_seen.items(), key=lambda item: (item[1], item[0]))[-limit:])
-
-
-def assemble(
-    history: Iterable[Entry],
-    last_seen: Mapping[int, int],
-    seen_evicted: bool,
-    counts: Mapping[tuple[int, int], int],
-    features_json: bytes,
-    load_tag: int = 0,
-) -> UserState:
-    """Sort the parts into arrays.  history: sorted.  last_seen: hash -> s.  counts: (day, type hash) -> count."""
-    columns = list(zip(*history, strict=True)) or [(), (), (), ()]
-    seen = sorted(last_seen.items())
-    rows = [(type_hash, day, min(count, MAX_COUNT)) for (day, type_hash), count in sorted(counts.items())]
-    return UserState(
-        np.array(columns[0], np.int64),
-        np.array(columns[1], np.uint64),
-        np.array(columns[2], np.uint32),
-        np.array([len(item_id) for item_id in columns[3]], np.uint16),
-        b"".join(columns[3]),
-        np.array([item_hash for item_hash, _ in seen], np.uint64),
-        np.array([time_s for _, time_s in seen], np.uint32),
-        seen_evicted,
-        np.array(rows, COUNTER),
-        features_json,
-        load_tag,
-    )
-
-
-def _build_seen(
-    hashes: NDArray[np.uint64], times_s: NDArray[np.int64], limit: int
-) -> tuple[NDArray[np.uint64], NDArray[np.uint32], bool]:
-    order = np.lexsort((times_s, hashes))
-    hashes, times_s = hashes[order], times_s[order]
-    last = np.append(hashes[1:] != hashes[:-1], True)[: len(hashes)]
-    hashes, times_s = hashes[last], times_s[last]
-    kept = np.sort(np.lexsort((hashes, times_s))[-limit:])
-    return hashes[kept].astype(np.uint64), times_s[kept].astype(np.uint32), len(hashes) > limit
-
-
-def _build_counters(days: NDArray[np.int64], types: NDArray[np.uint32]) -> NDArray[np.void]:
-    recent = days > (int(days.max()) if len(days) else 0) - COUNTER_DAYS
-    keys = np.concatenate([np.zeros(len(days), np.int64), days[recent]]) << 32
-    keys |= np.concatenate([types, types[recent]]).astype(np.int64)
-    unique, counts = np.unique(keys, return_counts=True)
-    records = np.empty(len(unique), COUNTER)
-    records["day"], records["type"], records["count"] = unique >> 32, unique & MAX_COUNT, counts
-    return records

@@ -4,19 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from models.contract.state import (
-    DAY_MS,
-    Entry,
-    Limits,
-    UserState,
-    apply,
-    assemble,
-    entries,
-    newest_days,
-    newest_seen,
-    pack_features,
-    read_counters,
-)
+from models.contract.state import DAY_MS, Limits, UserState, pack_features
+from models.contract.state_parts import Entry, apply, assemble, entries, newest_days, newest_seen, read_counters
 
 
 class LiveEvent(NamedTuple):

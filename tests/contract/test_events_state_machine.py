@@ -19,7 +19,9 @@ from models.contract.columns import BytesColumn
 from models.contract.events import MAX_AGE_MS, MAX_AHEAD_MS, Event
 from models.contract.ids import hash_ids, hash_name
 from models.contract.schema import Schema
-from models.contract.state import DAY_MS, Limits, UserState, apply, build, empty, pack, unpack
+from models.contract.state import DAY_MS, Limits, UserState, pack, unpack
+from models.contract.state_build import build
+from models.contract.state_parts import apply, empty
 
 START_MS = 20_000 * DAY_MS + 12_345_678
 HISTORY_LIMIT, SEEN_LIMIT = 5, 3

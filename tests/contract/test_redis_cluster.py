@@ -16,7 +16,8 @@ from app.feature_store.store import FeatureStore, StoreSettings
 from cli.archive import archive_events
 from models.contract.events import Event
 from models.contract.schema import Schema
-from models.contract.state import Limits, apply, assemble, empty, pack
+from models.contract.state import Limits, pack
+from models.contract.state_parts import apply, assemble, empty
 
 SCHEMA = Schema(event_types=["purchase"], seen_types=["purchase"])
 NOW_MS = 20_000 * 86_400_000

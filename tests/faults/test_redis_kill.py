@@ -14,7 +14,8 @@ from app.feature_store.keys import PARTITIONS, Keys
 from app.feature_store.store import EventResult, FeatureStore, FeatureStoreUnavailable, StoreSettings
 from models.contract.events import Event
 from models.contract.schema import Schema
-from models.contract.state import Limits, apply, empty, pack
+from models.contract.state import Limits, pack
+from models.contract.state_parts import apply, empty
 
 SCHEMA = Schema(event_types=["view", "purchase"], seen_types=["purchase"], history_limit=64, seen_limit=32)
 SETTINGS = StoreSettings(write_timeout_s=2.0, read_timeout_s=2.0, breaker_failures=2, breaker_open_s=0.02)

@@ -26,7 +26,8 @@ from export.write import write_bundle
 from models.contract.bundle import open_bundle
 from models.contract.candidates import Candidates
 from models.contract.history import EMPTY
-from models.contract.state import Limits, UserState, apply, empty
+from models.contract.state import Limits, UserState
+from models.contract.state_parts import apply, empty
 from tests.tiny_bundle import tiny_category, tiny_content, tiny_item_ids
 from tests.unit.app.conftest import NOW_MS
 

@@ -19,7 +19,8 @@ from models.contract.columns import BytesColumn
 from models.contract.events import Event
 from models.contract.ids import hash_ids
 from models.contract.schema import CategoricalFeature, NumericFeature, Schema
-from models.contract.state import DAY_MS, Limits, UserState, apply, empty, pack, unpack
+from models.contract.state import DAY_MS, Limits, UserState, pack, unpack
+from models.contract.state_parts import apply, empty
 from models.data.dataset import Dataset, Interactions, Splits
 from models.data.report import Report
 from models.states import UserStates

@@ -21,7 +21,8 @@ from models.contract.features import (
 from models.contract.history import EMPTY, History, read_history
 from models.contract.ids import hash_ids, hash_name
 from models.contract.schema import CategoricalFeature, NumericFeature, Schema
-from models.contract.state import Features, Limits, UserState, build
+from models.contract.state import Features, Limits, UserState
+from models.contract.state_build import build
 
 NOW_MS = 19_000 * DAY_MS + 5 * 3_600_000  # 05:00 UTC
 SCHEMA = Schema(

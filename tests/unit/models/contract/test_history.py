@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from models.contract.columns import BytesColumn
 from models.contract.history import EMPTY, History, find_items, read_history, tower_input
 from models.contract.ids import hash_ids, hash_name
-from models.contract.state import DAY_MS, Limits, UserState, build, empty
+from models.contract.state import DAY_MS, Limits, UserState
+from models.contract.state_build import build
+from models.contract.state_parts import empty
 
 NAMES = [f"item {n}" for n in range(12)]
 HASHES = np.sort(hash_ids(NAMES))

@@ -7,18 +7,10 @@ from hypothesis import strategies as st
 
 from models.contract.columns import BytesColumn
 from models.contract.ids import hash_id, hash_ids, hash_name
-from models.contract.state import (
-    DAY_MS,
-    MAX_TIME_MS,
-    Limits,
-    UserState,
-    apply,
-    build,
-    empty,
-    pack,
-    unpack,
-)
+from models.contract.state import DAY_MS, MAX_TIME_MS, Limits, UserState, pack, unpack
+from models.contract.state_build import build
 from models.contract.state_merge import merge
+from models.contract.state_parts import apply, empty
 
 LIMITS = Limits(4, 3)
 Log = list[tuple[int, str, str, bool]]  # time_ms, item, type, seen

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from models.contract.columns import BytesColumn
 from models.contract.ids import hash_id, hash_ids, hash_name
-from models.contract.state import DAY_MS, Features, Limits, build, pack
+from models.contract.state import DAY_MS, Features, Limits, pack
 from models.contract.state_blocks import Interactions, Names, pack_block
+from models.contract.state_build import build
 
 IDS = sorted(["a", "Käse", "", "item-3", "a longer id"], key=hash_id)
 NAMES = Names(
