@@ -2,7 +2,11 @@
 
     ShortlistError
     ├── InvalidRequest            a field that cannot be accepted; details name it
-    │   └── MalformedBody         not JSON at all
+    │   ├── MalformedBody         not JSON at all
+    │   └── MalformedPath         an id in the path that is not UTF-8
+    ├── MalformedRequest          not HTTP/1.1 as it is read here
+    ├── HeadTooLarge
+    ├── HeadTooSlow               the request line and headers did not come in time
     ├── BodyTooLarge
     ├── BodyTooSlow               the body did not come in time
     ├── Unauthenticated
@@ -68,6 +72,22 @@ class MalformedBody(InvalidRequest):
     code = "malformed_json"
 
 
+class MalformedPath(InvalidRequest):
+    code = "malformed_path"
+
+
+class MalformedRequest(ShortlistError):
+    code = "malformed_request"
+
+
+class HeadTooLarge(ShortlistError):
+    code = "head_too_large"
+
+
+class HeadTooSlow(ShortlistError):
+    code = "head_too_slow"
+
+
 class BodyTooLarge(ShortlistError):
     code = "body_too_large"
 
@@ -89,7 +109,13 @@ class NotFound(ShortlistError):
 
 
 class MethodNotAllowed(ShortlistError):
+    """methods: those that the route takes, as the answer's Allow names them."""
+
     code = "method_not_allowed"
+
+    def __init__(self, methods: Sequence[str]) -> None:
+        self.allow = ", ".join(methods)
+        super().__init__(f"this route does not take that method; it takes {self.allow}")
 
 
 class BundleRefused(ShortlistError):
@@ -123,6 +149,10 @@ class Internal(ShortlistError):
 STATUS: dict[type[ShortlistError], int] = {
     InvalidRequest: 422,
     MalformedBody: 400,
+    MalformedPath: 400,
+    MalformedRequest: 400,
+    HeadTooLarge: 431,
+    HeadTooSlow: 408,
     BodyTooLarge: 413,
     BodyTooSlow: 408,
     Unauthenticated: 401,
@@ -137,6 +167,8 @@ STATUS: dict[type[ShortlistError], int] = {
     StoreDown: 503,
     Internal: 500,
 }
+# After these nobody knows where the next request would begin.
+LAST = (MalformedRequest, HeadTooLarge, HeadTooSlow, BodyTooSlow)
 
 
 def status_of(error: ShortlistError) -> int:
@@ -146,7 +178,9 @@ def status_of(error: ShortlistError) -> int:
 def headers_of(error: ShortlistError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, Unauthenticated):
         return [(b"www-authenticate", b"Bearer")]
-    if isinstance(error, BodyTooSlow):  # what may still come of it is not the next request
+    if isinstance(error, MethodNotAllowed):
+        return [(b"allow", error.allow.encode())]
+    if isinstance(error, LAST):
         return [(b"connection", b"close")]
     return [(b"retry-after", b"1")] if status_of(error) == 503 else []
 
@@ -157,11 +191,13 @@ def body_of(error: ShortlistError, request_id: str) -> bytes:
 
 
 def invalid(errors: Sequence[Any]) -> InvalidRequest:
-    """The caller's view of pydantic's list of errors. MalformedBody when the text was not JSON."""
+    """The caller's view of pydantic's list of errors. MalformedBody when the text was not JSON, MalformedPath when an
+    id was not UTF-8, which only a path's can be."""
     if errors[0]["type"] == "json_invalid":
         return MalformedBody(f"the body is not JSON: {errors[0]['ctx']['error']}")
     details = [Detail(field=_path(error["loc"]), message=_sentence(error)) for error in errors[:20]]
-    return InvalidRequest(f"{details[0]['field']}: {details[0]['message']}", details)
+    kind = MalformedPath if errors[0]["type"] == "string_unicode" else InvalidRequest
+    return kind(f"{details[0]['field']}: {details[0]['message']}", details)
 
 
 def _path(loc: Sequence[str | int]) -> str:
@@ -185,5 +221,7 @@ def _sentence(error: Any) -> str:
         return "there is no such field"
     if error["type"] == "missing":
         return "is required"
+    if error["type"] == "string_unicode":
+        return "is not UTF-8 after percent-decoding"
     message: str = error["msg"]
     return message.removeprefix("Value error, ").removeprefix("Input ")

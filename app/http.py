@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import unquote
 
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
@@ -35,6 +36,7 @@ from models.contract.bundle import BundleError
 Scope = MutableMapping[str, Any]
 Handler = Callable[[Service, bytes], Awaitable[bytes]]
 
+REPLACED = "\N{REPLACEMENT CHARACTER}"
 JSON = (b"content-type", b"application/json")
 WITH_BODY = frozenset({"/recommend", "/events"})
 OPEN = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"})
@@ -86,6 +88,8 @@ class Http:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _handle(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
+        if "refused" in scope:  # by app/protocol.py: there is no whole request
+            raise scope["refused"]
         path: str = scope["path"]
         is_open = path in OPEN
         if self._keys and not is_open:
@@ -108,7 +112,11 @@ class Http:
                 await self._route(scope, replayed(body, receive), exchange)
 
     async def _route(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
-        scope["exchange"] = exchange
+        scope = {**scope, "exchange": exchange}
+        if scope["method"] == "HEAD":  # what GET would answer; the server leaves the body out
+            scope["method"] = "GET"
+        if REPLACED in scope["path"]:  # the bytes themselves: an id that is not UTF-8 must not become another's
+            scope["path"] = unquote(scope["raw_path"].decode("ascii"), errors="surrogateescape")
         try:
             await self.api(scope, receive, exchange.send)
         finally:

@@ -11,9 +11,14 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+MAX_HEAD = 64 * 1024
 MAX_BODY = 64 * 1024
 MAX_EVENTS_BODY = 1024 * 1024
+MAX_REQUEST = 16 * MAX_EVENTS_BODY  # beyond this not even the rest of what was refused is read
+HEAD_TIMEOUT_S = 5  # from its first byte
 BODY_TIMEOUT_S = 5.0
+IDLE_S = 75  # longer than balancers keep theirs, so that it is they who close an idle connection
+LINGER_S = 2  # for a caller to read why it was refused
 
 
 class Disconnected(Exception):

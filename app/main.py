@@ -3,6 +3,7 @@
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.errors import (
     Internal,
@@ -23,6 +24,7 @@ from app.routes import bundles, events, health, metrics, recommend, similar, use
 from app.service import Service
 from app.settings import Settings
 
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ABOUT = "Personalised lists from one verified bundle, learning from each event within the session."
 
 
@@ -51,12 +53,25 @@ def create_api() -> FastAPI:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    known = _translated(error)
+    refused_method = isinstance(error, HTTPException) and error.status_code == 405
+    known = MethodNotAllowed(_methods(request)) if refused_method else _translated(error)
     body = body_of(known, request.scope["exchange"].request_id)
     response = Response(body, status_of(known), media_type="application/json")
     for name, value in headers_of(known):
         response.headers[name.decode()] = value.decode()
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """What the routes of this path take; HEAD is answered where GET is (see app/http.py)."""
+    scope = request.scope
+    taken = {
+        method
+        for method in METHODS
+        for route in request.app.routes
+        if route.matches({**scope, "method": method})[0] is Match.FULL
+    }
+    return sorted(taken | {"HEAD"} if "GET" in taken else taken)
 
 
 def _translated(error: Exception) -> ShortlistError:
@@ -68,8 +83,6 @@ def _translated(error: Exception) -> ShortlistError:
         return invalid(places)
     if isinstance(error, FeatureStoreUnavailable):
         return StoreDown("the feature store does not answer; nothing is lost if you send this again with event ids")
-    if isinstance(error, HTTPException) and error.status_code == 405:
-        return MethodNotAllowed("this route does not take that method")
     if isinstance(error, HTTPException) and error.status_code == 404:
         return NotFound("there is no such route; /docs lists them")
     if isinstance(error, HTTPException):

@@ -16,14 +16,15 @@ REF = "#/components/schemas/{model}"
 BODIES: tuple[type[BaseModel], ...] = (RecommendRequest, EventsRequest)
 
 _MEANING = {
-    400: "The body is not JSON",
+    400: "The body is not JSON, an id in the path not UTF-8, or the request not HTTP/1.1",
     401: "No API key, or one that is not known",
     403: "The API key does not have the scope",
     404: "There is no such item, bundle or route",
-    408: "The body did not come in time",
+    408: "The head or the body did not come in time",
     409: "The bundle is refused, or another activation is under way",
     413: "The body is too large",
     422: "A field cannot be accepted; `details` names it",
+    431: "The request line and the headers are too large",
     500: "Something went wrong here; the log has it under the request id",
     503: "Too many requests in work, or what the call needs is down; see `code` and Retry-After",
 }

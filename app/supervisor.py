@@ -136,7 +136,13 @@ def _keep_running(slot: Slot) -> None:
 
 
 def _stop_all(slots: Sequence[Slot]) -> None:
-    """Ask every worker to stop, and kill what is still there after its time."""
+    """Ask every worker to stop, and kill what is still there after its time.
+
+    The sockets are closed here first: each listens until its worker closes it too, and then connections are refused
+    at once, rather than taken by the kernel for nobody.
+    """
+    for slot in slots:
+        slot.socket.close()
     running = [slot.process for slot in slots if slot.process is not None and slot.process.poll() is None]
     for process in running:
         process.send_signal(signal.SIGTERM)
@@ -149,8 +155,6 @@ def _stop_all(slots: Sequence[Slot]) -> None:
             log("worker killed", logging.ERROR, pid=process.pid)
             process.kill()
             process.wait()
-    for slot in slots:
-        slot.socket.close()
 
 
 def _own_run_dir(run_dir: Path) -> int:

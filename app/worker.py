@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
@@ -49,9 +50,10 @@ class Server(uvicorn.Server):
         self._service.draining = True
 
     async def main_loop(self) -> None:
-        drain = asyncio.create_task(self._drain())
+        beside = [asyncio.create_task(self._drain()), asyncio.create_task(self._tick())]
         await super().main_loop()
-        drain.cancel()
+        for task in beside:
+            task.cancel()
 
     async def _drain(self) -> None:
         while not self._service.draining:
@@ -61,6 +63,12 @@ class Server(uvicorn.Server):
         log("draining", seconds=self._service.settings.drain_s)
         await asyncio.sleep(self._service.settings.drain_s)
         self.should_exit = True
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            for connection in list(self.server_state.connections):
+                cast(Protocol, connection).tick()
 
 
 def run_in_turn() -> None:
@@ -88,7 +96,6 @@ def main() -> int:
         log_config=None,
         server_header=False,
         proxy_headers=False,  # nothing here reads the caller's address
-        timeout_keep_alive=75,  # longer than balancers keep theirs, so that it is they who close an idle connection
         timeout_graceful_shutdown=int(settings.stop_timeout_s) or 1,
     )
     server = Server(config, app, os.getppid())

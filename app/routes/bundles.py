@@ -1,9 +1,10 @@
 """GET /bundles, POST /bundles/{version}/activate, POST /bundles/rollback."""
 
 import asyncio
+from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from app.openapi import ERRORS
 from app.service import Service
@@ -28,6 +29,6 @@ async def post_rollback(request: Request) -> Response:
 
 
 @router.post("/bundles/{version}/activate", summary="Serve another bundle", response_model=Activation, responses=ERRORS)
-async def post_activate(request: Request, version: str) -> Response:
+async def post_activate(request: Request, version: Annotated[str, Path(min_length=1)]) -> Response:
     service: Service = request.app.state.service
     return Response(orjson.dumps(await service.lifecycle.activate(version)), media_type="application/json")

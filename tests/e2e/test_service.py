@@ -95,6 +95,41 @@ def test_a_caller_that_closes_its_side_after_its_request_has_its_answer(tmp_path
                         assert answer.read().startswith(b"HTTP/1.1 " + status)
 
 
+def test_who_never_ends_a_head_is_told_so(tmp_path: Path) -> None:
+    """The worker looks once a second."""
+    make_bundles(tmp_path)
+    with serving(tmp_path) as service:
+        address = httpx.URL(service.url)
+        with socket.create_connection((address.host, address.port), PATIENCE_S) as caller:
+            caller.sendall(b"POST /recommend HT")
+            with caller.makefile("rb") as answer:
+                assert answer.read().startswith(b"HTTP/1.1 408 ")
+
+
+def test_when_the_drain_is_over_connections_are_refused_at_once(tmp_path: Path) -> None:
+    """Also while a worker waits for the rest of a request, which it then answers."""
+    make_bundles(tmp_path)
+    with serving(tmp_path, workers=2, drain_s=0.5) as service:
+        url = httpx.URL(service.url)
+        address = (url.host, url.port)
+
+        def refused() -> bool:
+            try:
+                socket.create_connection(address, PATIENCE_S).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        with socket.create_connection(address, PATIENCE_S) as slow:
+            slow.sendall(b"POST /recommend HTTP/1.1\r\ncontent-length: 2\r\n\r\n{")
+            service.process.terminate()
+            until(refused, "connections were refused")
+            slow.sendall(b"}")
+            with slow.makefile("rb") as answer:
+                assert answer.read().startswith(b"HTTP/1.1 200 ")
+        assert service.process.wait(PATIENCE_S) == 0
+
+
 async def test_when_the_supervisor_is_killed_the_workers_end_by_themselves(tmp_path: Path) -> None:
     make_bundles(tmp_path)
     with serving(tmp_path, workers=2, drain_s=0.1) as service:

@@ -236,6 +236,61 @@ async def test_other_routes_refuse_in_the_same_form(
     assert problem(await service[1].request(method, path)) == (status, code, fields)
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/recommend", "GET, HEAD, POST"),
+        ("/events", "POST"),
+        ("/items/i1/similar", "GET, HEAD"),
+        ("/users/u1", "DELETE, GET, HEAD"),
+        ("/bundles", "GET, HEAD"),
+        ("/bundles/rollback", "POST"),
+        ("/bundles/20200101T000000Z-000000/activate", "POST"),
+        ("/livez", "GET, HEAD"),
+        ("/metrics", "GET, HEAD"),
+        ("/openapi.json", "GET, HEAD"),
+    ],
+)
+async def test_a_refused_method_is_told_which_are_taken(service: Started, path: str, allowed: str) -> None:
+    """Asked for with each of them, the route says something else."""
+    _, client = service
+    for method in ("OPTIONS", "PUT", "PATCH"):
+        refused = await client.request(method, path)
+        assert problem(refused) == (405, "method_not_allowed", [])
+        assert refused.headers["allow"] == allowed
+    for method in ("GET", "HEAD", "POST", "DELETE"):
+        answer = await client.request(method, path)
+        assert (answer.status_code != 405) == (method in allowed.split(", ")), method
+
+
+async def test_head_has_the_head_of_get(service: Started) -> None:
+    """Down to the length; test_connections.py sees that there is no body."""
+    _, client = service
+    for path in ("/livez", "/items/i1/similar?k=3", "/bundles", "/nothing", "/users/u9", "/recommend?k=0"):
+        got, asked = await client.get(path), await client.head(path)
+        assert asked.status_code == got.status_code
+        for name in ("content-length", "content-type"):
+            assert asked.headers[name] == got.headers[name]
+
+
+async def test_an_id_in_a_path_that_is_not_utf_8_is_refused_by_name(service: Started) -> None:
+    """It would be the user U+FFFD, who may well exist."""
+    _, client = service
+    user = "\N{REPLACEMENT CHARACTER}"
+    await client.post("/events", json={"events": [{"user_id": user, "item_id": "i1", "event_type": "view"}]})
+    for method, path, field in (
+        ("GET", "/users/%ff", "user_id"),
+        ("DELETE", "/users/a%C3", "user_id"),
+        ("DELETE", "/users/%ed%a0%80", "user_id"),
+        ("GET", "/items/%ff%zz/similar", "item_id"),
+        ("POST", "/bundles/%ff/activate", "version"),
+    ):
+        assert problem(await client.request(method, path)) == (400, "malformed_path", [field])
+    assert problem(await client.get("/no%ffthing")) == (404, "not_found", [])
+    assert await stored(client, "%EF%BF%BD") == 1
+    assert (await client.delete("/users/%EF%BF%BD")).json()["states"] == 1
+
+
 async def test_a_line_break_in_an_id_is_part_of_it(service: Started) -> None:
     """Erasing "u5\\n" leaves "u5" alone, and "u\\n6", which /events takes, can be read and erased."""
     _, client = service
