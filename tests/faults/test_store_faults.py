@@ -110,6 +110,22 @@ async def test_a_hung_server_opens_the_breaker_and_answers_are_right_after_it_wa
         await store.aclose()
 
 
+async def test_a_redis_that_is_slow_once_is_asked_again_at_once_however_many_waited(tmp_path: Path) -> None:
+    """Ten callers fail with one overdue reply; the breaker, which opens after three failures, has counted one."""
+    with EmbeddedRedis(tmp_path) as server:
+        settings = StoreSettings(read_timeout_s=0.2, breaker_failures=3, breaker_open_s=60)
+        store = await FeatureStore.connect(server.url, settings)
+        await store.apply([view("u", "i")], SCHEMA, NOW_MS)
+        assert await store.state("u") is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        late = await asyncio.gather(*(store.state("u") for _ in range(10)), return_exceptions=True)
+        os.kill(server.pid, signal.SIGCONT)
+        assert [type(error) for error in late] == [FeatureStoreUnavailable] * 10
+        assert store.breaker_state == "closed"
+        assert await answers(store, "u") == "i"
+        await store.aclose()
+
+
 async def test_while_the_breaker_is_open_nothing_is_sent(tmp_path: Path) -> None:
     """The server's own count of commands stands still."""
     with EmbeddedRedis(tmp_path) as server, redis.Redis.from_url(server.url, protocol=2) as client:

@@ -64,6 +64,32 @@ def test_a_failed_probe_opens_it_for_another_time() -> None:
     assert refused(breaker)
 
 
+def test_calls_that_were_under_way_when_one_failed_are_one_failure_with_it() -> None:
+    """Five callers wait on a connection that is lost: the breaker sees one thing go wrong, and so for the next five."""
+    breaker = Breaker(3, 2.0, Clock())
+    for opened in ("closed", "closed", "open"):
+        together = [breaker.guard(TimeoutError) for _ in range(5)]
+        for guard in together:
+            guard.__enter__()
+        for guard in together:
+            with pytest.raises(FeatureStoreUnavailable):
+                guard.__exit__(TimeoutError, TimeoutError(), None)
+        assert breaker.state == opened
+
+
+def test_a_call_from_before_the_breaker_opened_does_not_keep_it_open_longer() -> None:
+    clock = Clock()
+    breaker = Breaker(1, 2.0, clock)
+    early = breaker.guard(TimeoutError)
+    early.__enter__()
+    fail(breaker)
+    clock.now += 1.9
+    with pytest.raises(FeatureStoreUnavailable):
+        early.__exit__(TimeoutError, TimeoutError(), None)
+    clock.now += 0.1
+    assert not refused(breaker)
+
+
 def test_a_cancelled_probe_makes_room_for_the_next() -> None:
     """The caller went away: nothing is known of the server, so it may be asked again at once."""
     clock = Clock()

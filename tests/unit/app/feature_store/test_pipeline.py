@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
@@ -88,6 +90,39 @@ async def test_a_turn_of_the_loop_that_is_longer_than_the_timeout_fails_no_read(
     time.sleep(0.4)  # noqa: ASYNC251  the turn that takes long
     assert await asyncio.gather(*asked) == [None] * 6
     await pipeline.aclose()
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_replies_that_came_while_the_loop_was_busy_are_read_before_anyone_is_failed(
+    tmp_path: Path, make_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """A caller's bytes are handled for longer than the timeout, while Redis answers; uvloop's timers run next."""
+
+    async def ask(server: EmbeddedRedis, client: redis.Redis) -> list[bytes | BaseException | None]:
+        class Busy(asyncio.Protocol):
+            def data_received(self, data: bytes) -> None:
+                os.kill(server.pid, signal.SIGCONT)
+                client.ping()
+                time.sleep(0.3)
+
+        here, there = socket.socketpair()
+        transport, _ = await asyncio.get_running_loop().create_connection(Busy, sock=here)
+        pipeline = Pipeline(address(server.url), 0.2)
+        assert await pipeline.get("a") == b"of a"
+        os.kill(server.pid, signal.SIGSTOP)
+        asked = [pipeline.get("a") for _ in range(3)]
+        await asyncio.sleep(0.02)  # they are sent
+        there.send(b"x")
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        await pipeline.aclose()
+        transport.close()
+        there.close()
+        return outcomes
+
+    with EmbeddedRedis(tmp_path) as server, redis.Redis.from_url(server.url, protocol=2) as client:
+        client.set("a", "of a")
+        with asyncio.Runner(loop_factory=make_loop) as runner:
+            assert runner.run(ask(server, client)) == [b"of a"] * 3
 
 
 async def test_an_error_of_redis_is_that_callers_alone(redis_url: str, key_prefix: str) -> None:
