@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from export.compression.requests import Asked
     from models.contract.manifest import Profile
     from models.data.dataset import Dataset
-    from models.train import Trained
+    from models.trained import Trained
 
 STUDENT = "distilled"  # the compressed models that are exported for edge too
 USERS = 64

@@ -42,8 +42,9 @@ def compress(
     from cli.progress import TrainProgress
     from cli.train import read_options, require_log
     from models.checkpoint import CheckpointError
-    from models.compress import run
+    from models.compress.folder import FOLDER
     from models.compress.options import CompressSection
+    from models.compress.run import compress as make_smaller
     from models.data.config import load_config
     from models.data.dataset import load_dataset
     from models.data.errors import DataError
@@ -59,8 +60,8 @@ def compress(
         if threads is not None:
             torch.set_num_threads(threads)
         folder = data_dir / "train"
-        with TrainProgress(folder / run.FOLDER / "tensorboard") as progress:
-            made = run.compress(dataset, options, folder, section, progress, only or [], teaching, hardware)
+        with TrainProgress(folder / FOLDER / "tensorboard") as progress:
+            made = make_smaller(dataset, options, folder, section, progress, only or [], teaching, hardware)
     for path in made:
         typer.echo(str(path))
     typer.echo(f"Next: shortlist evaluate --compressed {made[0].name}, then shortlist export --compressed ...")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from export.compression.report import CompressionReport
     from models.contract.manifest import Profile
     from models.data.dataset import Dataset
-    from models.train import Trained
+    from models.trained import Trained
 
 TEXT, PICTURE = "report.md", "compression.png"
 PROFILES: "tuple[Profile, ...]" = ("default", "edge")
@@ -70,7 +70,7 @@ def measure(
     from cli.compare_bundles import compare_bundles, wanted_bundles
     from cli.train import read_options
     from export.compression.run import compression_report, num_steps, requests
-    from models.train import load_trained
+    from models.trained import load_trained
 
     trained = load_trained(dataset, read_options(data_dir), data_dir / "train", for_test=True)
     compressed = load_compressed(dataset, data_dir, only)
@@ -99,11 +99,11 @@ def load_compressed(dataset: "Dataset", data_dir: Path, only: list[str]) -> "dic
     """
     from cli.train import read_options_of
     from models.checkpoint import CheckpointError
-    from models.compress import run
+    from models.compress.folder import FOLDER as COMPRESSED
     from models.compress.record import FILE
-    from models.train import load_trained
+    from models.trained import load_trained
 
-    folder = data_dir / "train" / run.FOLDER
+    folder = data_dir / "train" / COMPRESSED
     there = sorted(path.parent.name for path in folder.glob(f"*/{FILE}"))
     if unknown := [name for name in only if name not in there]:
         raise ValueError(

@@ -82,7 +82,7 @@ def _run(preset: Preset, data_dir: Path, threads: int | None) -> None:
     from models.data.dataset import load_dataset
     from models.data.demo import write_demo_sources
     from models.report_table import print_report
-    from models.train import training_key
+    from models.stage_files import training_key
 
     config = _with_preset(load_config(write_demo_sources(data_dir)), preset)
     train_models(config, data_dir, threads)
@@ -104,7 +104,7 @@ def _export_once(data_dir: Path) -> None:
     from cli.export import activate_bundle, active_manifest, export_bundle
     from cli.train import read_options
     from models.data.dataset import load_dataset
-    from models.train import training_key
+    from models.stage_files import training_key
 
     dataset = load_dataset(data_dir / "prepared")
     key = training_key(dataset, read_options(data_dir))

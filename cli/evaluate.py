@@ -148,7 +148,7 @@ def _trained_users(dataset: "Dataset", data_dir: Path, compressed: str | None) -
     import torch
 
     from models.baselines import UserLog
-    from models.train import load_first_retrieval
+    from models.trained import load_first_retrieval
     from models.trained_users import TrainedUsers
 
     model = load_first_retrieval(dataset, *trained_in(data_dir, compressed))
@@ -164,7 +164,7 @@ def _ranker_on_everything(dataset: "Dataset", data_dir: Path, compressed: str | 
     """A ranker that needs no candidates, over the whole catalogue, as papers measure it."""
     from models.baselines import UserLog
     from models.ranking.interactions import Everything, Sides
-    from models.train import load_trained
+    from models.trained import load_trained
 
     options, folder = trained_in(data_dir, compressed)
     if options.ranker.model == "none" or options.ranker.learn_from == "candidates":

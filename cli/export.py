@@ -108,7 +108,7 @@ def export_bundle(
     from export.index import AUTOMATIC
     from export.run import STEPS, build_content
     from export.write import write_bundle
-    from models.train import load_trained
+    from models.trained import load_trained
 
     options, folder = trained_in(data_dir, compressed)
     trained = load_trained(dataset, options, folder, for_test=for_test)

@@ -71,7 +71,7 @@ def check_can_share(config: "Config", data_dir: Path, nproc: int) -> None:
     from cli.prepare import prepare_with_progress
     from models.data.dataset import load_dataset
     from models.data.labelled import read_labelled
-    from models.train import check_can_be_built, check_processes
+    from models.train_checks import check_can_be_built, check_processes
     from models.train_labelled import check_table
 
     check_processes(config.train, nproc)
@@ -112,8 +112,9 @@ def train_models(
     from models.data.dataset import load_dataset
     from models.distributed import is_first, joined, wait
     from models.hardware import choose_hardware
-    from models.train import check_processes, given_up
+    from models.stage_files import given_up
     from models.train import train as run_stages
+    from models.train_checks import check_processes
 
     hardware = hardware or choose_hardware("auto", "auto")
     if threads is not None:
@@ -139,7 +140,7 @@ def train_table(
 
     from models.data.labelled import read_labelled
     from models.distributed import joined
-    from models.train import check_processes
+    from models.train_checks import check_processes
     from models.train_labelled import train_labelled
 
     assert config.labelled is not None

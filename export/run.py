@@ -17,7 +17,7 @@ from models.contract import bundle as layout
 from models.contract.manifest import Gate, GraphInfo, Manifest, Profile, RetrievalInfo, TableInfo
 from models.data.dataset import Dataset
 from models.retrieval.snapshot import snapshot
-from models.train import Trained
+from models.trained import Trained
 
 NOT_WORSE_MARGIN = 0.02
 MAIN_METRICS = ("all ndcg@10", "new ndcg@10")  # of the group "test", retrieval and ranking together

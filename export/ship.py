@@ -47,7 +47,7 @@ from models.ranking.pieces import Ranker
 from models.ranking.samples import item_numbers
 from models.ranking.train import ranker_inputs
 from models.retrieval.model import RetrievalModel
-from models.train import Trained
+from models.trained import Trained
 
 CALIBRATION = 128
 TIMED = 32

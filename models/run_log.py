@@ -29,3 +29,19 @@ class Silent:
 
     def finish(self, stage: str, note: str) -> None:
         pass
+
+
+class Prefixed:
+    """Passes on, with something before the name of each stage."""
+
+    def __init__(self, log: RunLog, prefix: str) -> None:
+        self._log, self._prefix = log, prefix
+
+    def start(self, stage: str, total: int, done: int = 0) -> None:
+        self._log.start(f"{self._prefix}: {stage}", total, done)
+
+    def step(self, stage: str, done: int, figures: Mapping[str, float]) -> None:
+        self._log.step(f"{self._prefix}: {stage}", done, figures)
+
+    def finish(self, stage: str, note: str) -> None:
+        self._log.finish(f"{self._prefix}: {stage}", note)

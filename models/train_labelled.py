@@ -15,7 +15,7 @@ from models.ranking.inputs import RankerInputs
 from models.ranking.labelled import STAGE, check_rows, fit_labelled
 from models.ranking.pieces import Ranker
 from models.run_log import RunLog
-from models.train import MODEL_VERSION
+from models.stage_files import MODEL_VERSION
 
 FILE = "labelled.npz"
 

@@ -63,7 +63,7 @@ def training_key(text: str) -> str:
     """Of the settings, whatever comments stand beside them, and of the code as far as its versions tell."""
     from models.data.dataset import FORMAT_VERSION
     from models.data.write import PREPARE_VERSION
-    from models.train import MODEL_VERSION
+    from models.stage_files import MODEL_VERSION
 
     told = [tomllib.loads(text), FORMAT_VERSION, PREPARE_VERSION, MODEL_VERSION]
     return sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -25,7 +25,7 @@ from bench.kit.naive_files import (
     read_info,
 )
 from export.graphs import FEATURE_TOWER_IO, ROWS, USER_TOWER_IO, Feed, GraphIO, to_onnx
-from models.compress.run import OPTIONS
+from models.compress.folder import OPTIONS
 from models.contract.user_inputs import user_inputs
 from models.contract.verify import verify_bundle
 from models.contract.versions import bundle_path, read_active
@@ -36,7 +36,7 @@ from models.ranking.inputs import item_codes
 from models.ranking.pieces import Ranker
 from models.ranking.samples import item_numbers
 from models.retrieval.model import RetrievalModel
-from models.train import Trained, load_trained
+from models.trained import Trained, load_trained
 
 
 class TiledRanker(nn.Module):

@@ -21,8 +21,7 @@ from models.ranking.pieces import Ranker
 from models.ranking.train import build_ranker, start_from_mean
 from models.retrieval.sasrec import Block, SasRec
 from models.retrieval.train import build_model
-from models.run_log import Silent
-from models.train import RANKER, RETRIEVAL, RETRIEVAL_LAST, RETRIEVAL_TEST, Stages
+from models.stage_files import RANKER, RETRIEVAL, RETRIEVAL_LAST, RETRIEVAL_TEST, StageFiles
 
 POPULARITY_WEIGHT = 0.1  # of an item's log-popularity beside a product of about 8 with the user vector
 RANDOM_SCALE = 0.2  # of the blocks' random weights, of what an untrained model has
@@ -48,16 +47,16 @@ def plant_models(dataset: Dataset, options: TrainSection, item_vectors: NDArray[
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "options.json").write_text(options.model_dump_json(indent=2), "utf-8")
-    stages = Stages(dataset, options, folder, Silent())
+    files = StageFiles(dataset, options, folder)
     model = build_model(dataset, options, dataset.splits.end_ms)
     assert isinstance(model, SasRec)
     plant_sasrec(model, item_vectors)
-    stages.finish(RETRIEVAL, checkpoint.weights(model), {})
+    files.finish(RETRIEVAL, checkpoint.weights(model), {})
     for stage in (RETRIEVAL_TEST, RETRIEVAL_LAST):  # the same weights under the same key: one file
-        os.link(folder / f"{RETRIEVAL}.npz", folder / f"{stage}.npz")
+        os.link(files.finished(RETRIEVAL), files.finished(stage))
     ranker = build_ranker(dataset, options)
     plant_ranker(ranker, cross_names(dataset.schema), options)
-    stages.finish(RANKER, checkpoint.weights(ranker), {})
+    files.finish(RANKER, checkpoint.weights(ranker), {})
 
 
 @torch.no_grad()

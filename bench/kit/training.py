@@ -21,10 +21,10 @@ from models.data.config import load_config
 from models.data.dataset import Dataset, load_dataset
 from models.fitting import Fit
 from models.options import SasRecOptions, TrainSection
+from models.ranker_lists import ranker_lists
 from models.ranking.train import fit_ranker
 from models.retrieval.sasrec_training import fit
 from models.run_log import Silent
-from models.train import Stages
 
 SKIPPED = 3  # first steps, which allocate
 
@@ -77,7 +77,7 @@ def rows_per_s(dataset: Dataset, options: TrainSection, train_folder: Path, seco
     """Of the ranker: candidates of lists. The lists are made before; their making is not counted."""
     ranker = options.ranker.model_copy(update={"epochs": 100})
     options = options.model_copy(update={"ranker": ranker})
-    lists, log = Stages(dataset, options, train_folder, Silent()).ranker_lists(), Steps(seconds)
+    lists, log = ranker_lists(dataset, options, train_folder, Silent()), Steps(seconds)
     with TemporaryDirectory() as folder, contextlib.suppress(EnoughSeen):
         fit_ranker(dataset, *lists, options, log, Path(folder, "ranker.npz"), "throughput")
     rows_per_list = len(lists.train.labels) / (len(lists.train.offsets) - 1)

@@ -28,7 +28,8 @@ from models.data.prepare import STEPS as PREPARE_STEPS
 from models.data.prepare import prepare_dataset
 from models.data.write import PREPARE_VERSION
 from models.options import TrainSection
-from models.train import MODEL_VERSION, load_trained
+from models.stage_files import MODEL_VERSION
+from models.trained import load_trained
 
 WORLD_VERSION = 1  # raised when the same parameters give another world
 NUM_USERS = 20_000

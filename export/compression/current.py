@@ -7,18 +7,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from models.checkpoint import CheckpointError
+from models.compress.folder import FOLDER, OPTIONS
 from models.compress.record import FILE
-from models.compress.run import FOLDER, OPTIONS
 from models.data.dataset import Dataset
 from models.options import TrainSection
-from models.train import Stages
+from models.stage_files import StageFiles
 
 
 def training_key_in(dataset: Dataset, folder: Path) -> str | None:
-    """Key of the models in a training folder, see models.train.Trained; None where there are none that can be used."""
+    """Key of the models in a training folder, see `Trained`; None where there are none that can be used."""
     try:
         options = TrainSection.model_validate_json((folder / OPTIONS).read_bytes())
-        return Stages(dataset, options, folder, None).key
+        return StageFiles(dataset, options, folder).key
     except (FileNotFoundError, ValidationError, CheckpointError):
         return None
 

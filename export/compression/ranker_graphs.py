@@ -29,7 +29,7 @@ from models.data.dataset import Dataset
 from models.ranking.inputs import item_codes
 from models.ranking.pieces import Ranker
 from models.ranking.samples import item_numbers
-from models.train import Trained
+from models.trained import Trained
 
 CALIBRATION = 128
 

@@ -10,7 +10,7 @@ from export.compression.towers import Tower, compressed_towers, teacher_towers, 
 from models.data.dataset import Dataset
 from models.retrieval.snapshot import snapshot
 from models.targets import Window
-from models.train import Trained
+from models.trained import Trained
 
 OnStep = Callable[[str], None]
 TEACHERS = 6  # variants of the ranker, at least, and of the tower

@@ -20,7 +20,7 @@ from export.quantize import quantize
 from models.compress.size import parameters
 from models.contract.tables import Precision, RowTable
 from models.targets import Mode
-from models.train import Trained
+from models.trained import Trained
 
 BATCH = 64
 

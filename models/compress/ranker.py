@@ -18,13 +18,13 @@ from models.contract.features import cross_names
 from models.data.dataset import Dataset
 from models.distributed import BatchLoss
 from models.options import TrainSection
+from models.ranker_lists import RankerLists
 from models.ranking.build import build
 from models.ranking.lists import ListTask, list_ndcg, predict
 from models.ranking.options import RankerOptions
 from models.ranking.pieces import Ranker
 from models.ranking.train import RankerRun, Task, fit_ranker, fit_task, ranker_inputs
 from models.run_log import RunLog
-from models.train import RankerLists
 
 LOOKED_AT = 32  # batches that importance is measured on
 

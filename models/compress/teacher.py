@@ -14,7 +14,7 @@ from models.ranking.pieces import Ranker
 from models.ranking.train import build_ranker
 from models.retrieval.sasrec import SasRec
 from models.retrieval.sasrec_training import build
-from models.train import RANKER, RETRIEVAL, RETRIEVAL_LAST, RETRIEVAL_TEST, Stages
+from models.stage_files import RANKER, RETRIEVAL, RETRIEVAL_LAST, RETRIEVAL_TEST, StageFiles
 
 # Of [train.ranker], what the candidate lists are made by. A student learns from those of the trained models: the
 # teacher's might begin before the retrieval model has seen everything that it learns from.
@@ -38,8 +38,7 @@ class Teacher:
         """That it can be asked about the student's rows, and has learned from nothing that the student may not see.
         options: of the trained models that the student stands beside. Raises ValueError that names what differs, and
         CheckpointError where it is not trained."""
-        for path in self.files:
-            self._stages().result(path.stem)
+        self.check_trained()
         moved = differing_splits(self.dataset.splits, dataset.splits)
         if moved:
             raise ValueError(
@@ -61,6 +60,12 @@ class Teacher:
                 "returned of an item differ; prepare the data of both from the same files with the same settings"
             )
         self.check_ranker(options.ranker)
+
+    def check_trained(self) -> None:
+        """Raises CheckpointError where a stage is missing, or of other data or settings."""
+        stages = self._stages()
+        for path in self.files:
+            stages.result(path.stem)
 
     def check_ranker(self, student: RankerOptions) -> None:
         """That its ranker can be asked about the candidate lists of the trained one, whose options are `student`.
@@ -111,8 +116,8 @@ class Teacher:
         stages.restore(model, stage)
         return model.eval()
 
-    def _stages(self) -> Stages:
-        return Stages(self.dataset, self.options, self.folder, None)
+    def _stages(self) -> StageFiles:
+        return StageFiles(self.dataset, self.options, self.folder)
 
 
 def differing_features(teacher: Schema, student: Schema) -> list[str]:

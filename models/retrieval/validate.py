@@ -11,11 +11,18 @@ from models.data.dataset import Dataset
 from models.distributed import own_rows, total
 from models.hardware import placed
 from models.offline import moments, seen_items
+from models.options import SasRecOptions, TrainSection, TwoTowerOptions
 from models.retrieval.model import RetrievalModel
 from models.targets import Mode, Window, window_targets
 
 MAX_USERS = 2000
 BATCH = 128
+
+
+def retrieval_mode(options: TrainSection) -> Mode:
+    """What retrieval is validated on: a model that is not taught repeats is not asked for them."""
+    retrieval = options.retrieval
+    return "all" if isinstance(retrieval, SasRecOptions | TwoTowerOptions) and retrieval.repeat_weight else "new"
 
 
 def validator(dataset: Dataset, window: Window, mode: Mode, history_length: int) -> Callable[[RetrievalModel], float]:

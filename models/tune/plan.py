@@ -12,7 +12,7 @@ from models.data.config_errors import describe
 from models.data.dataset import Dataset
 from models.hardware import CPU, Hardware
 from models.options import TrainSection
-from models.train import MODEL_VERSION
+from models.stage_files import MODEL_VERSION
 from models.tune.search import Plan
 from models.tune.space import Value, read_space
 from models.tune.trials import RankerTrials, RetrievalTrials

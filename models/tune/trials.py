@@ -11,13 +11,16 @@ from models.data.dataset import Dataset
 from models.fitting import Fit
 from models.hardware import CPU, Hardware
 from models.options import TrainSection
+from models.ranker_lists import RankerLists, ranker_lists
 from models.ranking.options import RankerOptions
 from models.ranking.train import build_ranker
 from models.retrieval.train import build_model, fit
-from models.retrieval.validate import validator
+from models.retrieval.validate import retrieval_mode, validator
 from models.run_log import RunLog
+from models.stage_files import RANKER, RETRIEVAL, StageFiles
 from models.targets import Window
-from models.train import RANKER, RETRIEVAL, RankerLists, Stages, check_has_what_it_asks_for, retrieval_mode
+from models.train import Stages
+from models.train_checks import check_has_what_it_asks_for
 
 Train = Callable[[TrainSection, RunLog], float]
 
@@ -34,11 +37,11 @@ class RetrievalTrials:
 
     def __call__(self, options: TrainSection, log: RunLog) -> float:
         alone = options.model_copy(update={"ranker": RankerOptions(model="none")})
-        stages = Stages(self._dataset, alone, self._folder, None)
+        files = StageFiles(self._dataset, alone, self._folder)
         window = Window.validation(self._dataset)
         validate = validator(self._dataset, window, retrieval_mode(alone), alone.retrieval.history_length)
         path = self._folder / "trial.checkpoint.npz"
-        run = Fit(RETRIEVAL, stages.key, alone.seed, window.start_ms, path, validate=validate, hardware=self._hardware)
+        run = Fit(RETRIEVAL, files.key, alone.seed, window.start_ms, path, validate=validate, hardware=self._hardware)
         model = fit(self._dataset, alone, run, log)
         with torch.inference_mode():
             return validate(model)
@@ -72,8 +75,8 @@ class RankerTrials:
         if options.ranker.learn_from == "interactions":
             stages.ranker()
         else:
-            stages.ranker(self._lists_for(options, stages))
-        figure: float = next(iter(stages.result(RANKER)[1]["figures"].values()))
+            stages.ranker(self._lists_for(options, log))
+        figure: float = next(iter(stages.files.result(RANKER)[1]["figures"].values()))
         return figure
 
     def check(self, options: TrainSection) -> None:
@@ -88,7 +91,7 @@ class RankerTrials:
     def _take_retrieval(self, options: TrainSection) -> None:
         trained = self._trained / f"{RETRIEVAL}.npz"
         try:
-            Stages(self._dataset, options, self._trained, None).result(RETRIEVAL)
+            StageFiles(self._dataset, options, self._trained).result(RETRIEVAL)
         except CheckpointError:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -96,12 +99,12 @@ class RankerTrials:
         shutil.copyfile(trained, beside)
         beside.rename(self._folder / f"{RETRIEVAL}.npz")
 
-    def _lists_for(self, options: TrainSection, stages: Stages) -> RankerLists:
+    def _lists_for(self, options: TrainSection, log: RunLog) -> RankerLists:
         """Made once for the trials that do not differ in them: making them takes longer than many a ranker's steps."""
         ranker = options.ranker
         wanted = (ranker.negatives, ranker.impressions, ranker.history_read)
         if self._lists is None or self._lists[0] != wanted:
-            self._lists = (wanted, stages.ranker_lists())
+            self._lists = (wanted, ranker_lists(self._dataset, options, self._folder, log))
         return self._lists[1]
 
 

@@ -20,7 +20,7 @@ from models.compress.options import CompressSection
 from models.compress.run import compress
 from models.data.dataset import Dataset, load_dataset
 from models.run_log import Silent
-from models.train import load_trained
+from models.trained import load_trained
 from tests.e2e.conftest import World, run
 
 NARROW = ["int8, fp16 rows", "int8, int8 rows", "int8, fewer components", "int8, components"]

@@ -27,7 +27,8 @@ from models.offline import UserMoment, moments, user_vectors
 from models.options import TrainSection, TwoTowerOptions
 from models.ranking.options import RankerOptions
 from models.run_log import Silent
-from models.train import load_trained, train
+from models.train import train
+from models.trained import load_trained
 from tests.planted import write_planted
 
 DAY_MS = 86_400_000

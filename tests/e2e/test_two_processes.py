@@ -17,7 +17,7 @@ from cli.main import app
 from models import checkpoint, fitting
 from models.data.config import load_config
 from models.data.prepare import prepare_dataset
-from models.train import RETRIEVAL
+from models.stage_files import RETRIEVAL
 from tests import training_process
 from tests.planted import write_planted
 

@@ -30,7 +30,7 @@ from models.ranking.inputs import item_codes
 from models.ranking.samples import item_numbers
 from models.retrieval.snapshot import snapshot
 from models.states import UserStates
-from models.train import Trained, load_trained
+from models.trained import Trained, load_trained
 
 K = 20
 CONTEXT = {"device": "phone"}

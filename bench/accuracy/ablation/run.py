@@ -24,7 +24,9 @@ from models.ranking.samples import LabelWindow, RankerSamples, ranker_samples
 from models.ranking.train import fit_ranker
 from models.retrieval.snapshot import snapshot
 from models.run_log import RunLog
-from models.train import first_retrieval_at, load_trained, ranker_windows, training_key
+from models.stage_files import training_key
+from models.trained import first_retrieval_at, load_trained
+from models.windows import ranker_windows
 
 RETRIEVAL_ORDER = "the retrieval order"
 K = 10

@@ -14,7 +14,7 @@ from bench.accuracy import rows, run
 from bench.accuracy.gains import against, write_gains
 from bench.accuracy.results import markdown_table, merge_results, read_results, results_table
 from bench.accuracy.rows import DEMO, METRICS, DataSet, Row, Table, configuration, read_table
-from models import train
+from models import stage_files
 from models.data.config import load_config
 
 TABLE = read_table()
@@ -186,7 +186,7 @@ def test_a_run_follows_the_code_and_what_is_read_but_not_the_comments(monkeypatc
     assert key(row=OTHER.model_copy(update={"published": {"ndcg@10": 0.1}, "against": ["popularity"]})) == plain
     others = [key("[train]\nseed = 2\n"), key(row=OTHER.model_copy(update={"system": "trained_users"}))]
     others.append(key(data_set=DataSet(protocol="q")))
-    monkeypatch.setattr(train, "MODEL_VERSION", train.MODEL_VERSION + 1)
+    monkeypatch.setattr(stage_files, "MODEL_VERSION", stage_files.MODEL_VERSION + 1)
     assert len({plain, *others, key()}) == 5
 
 

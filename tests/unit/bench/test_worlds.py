@@ -22,7 +22,8 @@ from models.contract.versions import bundle_path, list_bundles, read_active
 from models.data.dataset import load_dataset
 from models.offline import exact_nearest, moments, tower_inputs
 from models.options import TrainSection
-from models.train import RANKER, RETRIEVAL, RETRIEVAL_LAST, RETRIEVAL_TEST, load_first_retrieval, load_trained
+from models.stage_files import RANKER, RETRIEVAL, RETRIEVAL_LAST, RETRIEVAL_TEST
+from models.trained import load_first_retrieval, load_trained
 from tests.service_process import serving
 
 NUM_ITEMS, NUM_USERS = 2_000, 150

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from models.options import TrainSection
-from models.train import check_processes
+from models.train_checks import check_processes
 
 
 def options(**ranker: Any) -> TrainSection:

@@ -27,8 +27,9 @@ from models.retrieval.snapshot import snapshot
 from models.retrieval.train import build_model, fit
 from models.retrieval.validate import validator
 from models.run_log import Silent
+from models.stage_files import RANKER
 from models.targets import Window
-from models.train import RANKER, train
+from models.train import train
 
 THERE = Hardware(OTHER)
 STEPS = {"dim": 8, "history_length": 12, "max_steps": 4, "max_epochs": 1000, "validations": 1, "batch_size": 37}

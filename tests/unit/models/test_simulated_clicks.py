@@ -20,7 +20,8 @@ from models.ranking.samples import LabelWindow, ranker_samples
 from models.ranking.shown import fit_positions
 from models.retrieval.snapshot import snapshot
 from models.run_log import Silent
-from models.train import load_trained, train
+from models.train import train
+from models.trained import load_trained
 
 USERS, ITEMS, DAYS, DAY_MS = 200, 12, 10, 86_400_000
 START_MS = 1_704_067_200_000  # 2024-01-01 UTC

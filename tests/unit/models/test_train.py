@@ -23,16 +23,9 @@ from models.ranking.options import RankerOptions
 from models.retrieval.model import RetrievalModel
 from models.retrieval.train import fit
 from models.run_log import Silent
-from models.train import (
-    RANKER,
-    RETRIEVAL,
-    RETRIEVAL_LAST,
-    RETRIEVAL_TEST,
-    given_up,
-    load_first_retrieval,
-    load_trained,
-    train,
-)
+from models.stage_files import RANKER, RETRIEVAL, RETRIEVAL_LAST, RETRIEVAL_TEST, given_up
+from models.train import train
+from models.trained import load_first_retrieval, load_trained
 
 STAGES = (RETRIEVAL, RANKER, RETRIEVAL_TEST, RETRIEVAL_LAST)
 OPTIONS = TrainSection(

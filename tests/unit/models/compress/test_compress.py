@@ -13,9 +13,10 @@ from planted import user_id, write_planted
 
 from models import checkpoint
 from models.checkpoint import CheckpointError
+from models.compress.folder import OPTIONS, compressed_folder
 from models.compress.magnitude import layer_weights, zeros
 from models.compress.options import CompressSection, StudentRanker, StudentSasRec
-from models.compress.run import OPTIONS, compress, compressed_folder
+from models.compress.run import compress
 from models.compress.size import parameters
 from models.compress.teacher import Teacher, differing_features
 from models.compress.variants import OF_RANKER, OF_RETRIEVAL, VARIANTS, chosen
@@ -27,7 +28,9 @@ from models.options import SasRecOptions, TrainSection
 from models.ranking.options import RankerOptions
 from models.retrieval.sasrec_training import TaughtItems, build, make_task
 from models.run_log import Silent
-from models.train import RANKER, RETRIEVAL, Stages, Trained, load_trained, train
+from models.stage_files import RANKER, RETRIEVAL, StageFiles
+from models.train import train
+from models.trained import Trained, load_trained
 
 SASREC = SasRecOptions(
     dim=16, layers=2, history_length=20, moments=8, negatives=64, max_steps=10, patience=8, learning_rate=1e-2
@@ -361,9 +364,9 @@ def test_a_teacher_whose_retrieval_knows_what_the_students_ranker_learns_from_is
 ) -> None:
     later = Teacher(dataset, TRAINED, folder)  # one ranker window, so that retrieval learned from the one before it
     options = TRAINED.model_copy(update={"ranker": TRAINED.ranker.model_copy(update={"windows": 2})})
-    stages = Stages(dataset, options, tmp_path, Silent())
+    files = StageFiles(dataset, options, tmp_path)
     for path in later.files:
-        stages.finish(path.stem, arrays(folder, path.stem), {})
+        files.finish(path.stem, arrays(folder, path.stem), {})
     with pytest.raises(ValueError, match=r"the student's ranker learns from: its \[train.ranker\] windows is 1; train"):
         compress(dataset, options, tmp_path, SECTION, Silent(), [name], later)
     assert not (tmp_path / "compressed").exists()

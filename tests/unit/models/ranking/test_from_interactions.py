@@ -20,7 +20,8 @@ from models.retrieval import popularity
 from models.retrieval.snapshot import snapshot
 from models.run_log import Silent
 from models.targets import Window, window_targets
-from models.train import load_trained, train
+from models.train import train
+from models.trained import load_trained
 from tests.tiny_dataset import DAY_MS, dataset_of
 
 USERS, ITEMS = 40, 24
