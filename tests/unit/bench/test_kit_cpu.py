@@ -13,7 +13,10 @@ from app.feature_store.embedded import EmbeddedRedis
 from bench.kit.cpu import cpu, descendants, is_alive, lives, memory, usage
 from tests.service_process import until
 
-TICK_S = 0.02  # of the kernel's counts, twice
+# The kernel counts in hundredths of a second and drops what is left. The time of the other threads in between is made
+# of four such counts (of the process and of its main thread, before and after), each of a user and a system time.
+TICK_S = 0.02
+DROPPED_S = 2 * TICK_S
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
@@ -33,7 +36,7 @@ def test_the_main_threads_time_is_told_from_the_others() -> None:
     thread.join()
     found = cpu([pid]).since(before)
     assert found.main_s == pytest.approx(0.3, abs=0.1)
-    assert 0.2 - TICK_S <= found.others_s <= 0.3
+    assert 0.2 - DROPPED_S <= found.others_s <= 0.3
     assert found.service_s == found.main_s + found.others_s
     assert found.redis_s == 0
 
@@ -45,7 +48,7 @@ def test_a_thread_that_has_ended_still_counts() -> None:
     thread.join()
     # Python's thread has ended; the kernel's is gone a moment later
     until(lambda: thread.native_id not in usage([os.getpid()])[0].threads, "the thread is gone")
-    assert cpu([os.getpid()]).since(before).others_s >= 0.2 - TICK_S
+    assert cpu([os.getpid()]).since(before).others_s >= 0.2 - DROPPED_S
 
 
 def test_an_embedded_redis_is_counted_apart(tmp_path: Path) -> None:
