@@ -99,6 +99,7 @@ class Http:
         check_length(scope["headers"], limit)
         if is_open or path == "/metrics":
             await self._route(scope, bounded(receive, limit), exchange)
+            await exchange.release()
             return
         if path in WITH_BODY:
             exchange.route = path
@@ -107,9 +108,14 @@ class Http:
         with self.service.gate.admit(is_events):
             handler = self._fast.get((scope["method"], path))
             if handler is not None:
-                await exchange.answer(200, await handler(self.service, body))
+                answer = await handler(self.service, body)
             else:
                 await self._route(scope, replayed(body, receive), exchange)
+        # The place is given back before: a caller may be slow to read.
+        if handler is not None:
+            await exchange.answer(200, answer)
+        else:
+            await exchange.release()
 
     async def _route(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
         scope = {**scope, "exchange": exchange}
@@ -126,7 +132,7 @@ class Http:
 class Exchange:
     """One request and its answer: the request id, the route for the metrics, and what was sent."""
 
-    __slots__ = ("_closing", "_send", "_started", "request_id", "route", "status")
+    __slots__ = ("_closing", "_kept", "_send", "_started", "request_id", "route", "status")
 
     def __init__(self, scope: Scope, send: Send, closing: bool) -> None:
         self.request_id = _request_id(scope["headers"])
@@ -134,15 +140,20 @@ class Exchange:
         self.status = 500
         self._send = send
         self._closing = closing
+        self._kept: list[Message] = []
         self._started = False
 
     async def send(self, message: Message) -> None:
-        """What routes send, with this exchange's headers."""
+        """Take what a route sends, with this exchange's headers, and keep it until `release`."""
         if message["type"] == "http.response.start":
             self._started = True
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._headers()]
-        await self._send(message)
+        self._kept.append(message)
+
+    async def release(self) -> None:
+        while self._kept:
+            await self._send(self._kept.pop(0))
 
     async def answer(self, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """The whole answer as JSON."""
@@ -158,8 +169,10 @@ class Exchange:
         return own
 
     async def fail(self, error: ShortlistError) -> None:
-        """The error as the answer, unless a part of another one was already sent."""
-        if not self._started:
+        """The error as the answer, unless there is one: the router answers an unexpected error and raises it again."""
+        if self._started:
+            await self.release()
+        else:
             await self.answer(status_of(error), body_of(error, self.request_id), headers_of(error))
 
 

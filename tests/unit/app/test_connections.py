@@ -105,7 +105,7 @@ class Caller:
 
 @pytest.fixture
 async def edge(settings: Settings) -> AsyncIterator[Edge]:
-    app: Http = create_app(settings)
+    app: Http = create_app(settings.model_copy(update={"max_concurrency": 1}))
     config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", access_log=False, log_config=None)
     config.load()
     state = ServerState()
@@ -294,10 +294,17 @@ async def test_a_connection_in_use_is_left_alone(edge: Edge) -> None:
     caller.writer.close()
 
 
-async def test_a_caller_that_does_not_read_its_answers_is_not_waited_for(edge: Edge) -> None:
+@pytest.mark.parametrize("request_", [recommend(500), b"GET /recommend?k=500 HTTP/1.1\r\n\r\n"])
+async def test_a_caller_that_does_not_read_its_answers_is_not_waited_for(edge: Edge, request_: bytes) -> None:
+    """Nor does it hold a place in the gate meanwhile, of which there is one."""
     caller = await edge.call()
-    caller.writer.write(recommend(500) * 2_000)
+    caller.writer.write(request_ * 2_000)
     await edge.has(lambda connection: connection.flow.write_paused)
+
+    async def another_is_served() -> bool:
+        return (await edge.ask(recommend(2, b"connection: close\r\n")))[0].status == 200
+
+    await eventually(another_is_served, "the place was given back")
     edge.seconds(IDLE_S + 1)
     await edge.gone()
     caller.writer.close()
