@@ -201,8 +201,9 @@ async def test_a_head_is_bounded_to_the_byte_however_it_comes(edge: Edge, made: 
             assert answer.told == told
             assert answer.headers.get("connection") == (None if told[0] == 200 else "close")
         before = LIVEZ * 1_000
-        found = await edge.ask(before + head[:9], head[9:], answers=1_001)
-        assert [a.told for a in found] == [(200, 0)] * 1_000 + [told]
+        for parts in ([before + head[:9], head[9:]], [before + head[:9], head[9:-1], head[-1:]]):
+            found = await edge.ask(*parts, answers=1_001)
+            assert [a.told for a in found] == [(200, 0)] * 1_000 + [told]
 
 
 async def test_a_head_without_end_is_refused_while_it_comes(edge: Edge) -> None:
@@ -280,12 +281,17 @@ async def test_a_connection_that_nobody_uses_is_closed_without_a_word(edge: Edge
 
 
 async def test_a_connection_in_use_is_left_alone(edge: Edge) -> None:
-    """Each request begins the wait anew, and while an answer is in work there is none."""
+    """Each request begins the wait anew, each head has its own, and while an answer is in work there is none."""
     caller = await edge.call()
     for _ in range(3):
         caller.writer.write(recommend(1))
         assert (await caller.answer()).told == (200, 1)
         edge.seconds(IDLE_S - 1)
+    caller.writer.write(LIVEZ[:9])
+    await edge.has(lambda connection: connection.scope is not None)
+    edge.seconds(HEAD_TIMEOUT_S)
+    caller.writer.write(LIVEZ[9:])
+    assert (await caller.answer()).told == (200, 0)
     caller.writer.write(recommend(2)[:-1])
     await edge.has(lambda connection: connection.scope is not None and "method" in connection.scope)
     edge.seconds(2 * IDLE_S)
