@@ -1,27 +1,28 @@
 """The feature store: what is known about a user while requests are served. Redis is the only implementation.
 
-Reads are one GET of a packed value with short timeouts; each event is one server-side script. Whatever goes wrong
-between here and Redis is FeatureStoreUnavailable.
+Reads are one GET of a packed value with short timeouts; events are applied by a server-side script, a few at a time.
+Whatever goes wrong between here and Redis is FeatureStoreUnavailable.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import orjson
 from redis.exceptions import RedisError
 
+from app.feature_store.apply import APPLY_EVENTS, Batch, EventResult
 from app.feature_store.breaker import Breaker, BreakerState
 from app.feature_store.connection import Durability, StoreSettings, open_client, read_durability
 from app.feature_store.errors import FeatureStoreUnavailable
-from app.feature_store.keys import Keys, ids_ttl_ms, partition
+from app.feature_store.keys import Keys, partition
 from app.feature_store.pipeline import Address, Pipeline
 from app.feature_store.scripts import Call, Script, run
 from app.feature_store.user_export import describe_state, read_events
-from models.contract.events import Event, Refusal, refusal
-from models.contract.ids import hash_id, hash_name
+from models.contract.events import Event
+from models.contract.ids import hash_id
 from models.contract.items import ItemTable
 from models.contract.schema import Schema
 from models.contract.state import UserState, unpack
@@ -32,20 +33,8 @@ FAILURES = (RedisError, OSError, TimeoutError)
 DURABILITY_AGE_S = 5.0
 PAGE = 500
 
-APPLY_EVENT = Script.read("apply_event")
 ERASE_USER = Script.read("erase_user")
 PURGE_PAGE = Script.read("purge_page")
-CONFLICT = Refusal("conflict", "event_id was already used by this user for an event with other content")
-
-
-@dataclass(frozen=True, slots=True)
-class EventResult:
-    """What became of one event.  code, message: why it was refused.  time_ms: the moment it counts for."""
-
-    status: Literal["accepted", "duplicate", "refused"]
-    time_ms: int
-    code: str | None = None
-    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +71,7 @@ class FeatureStore:
         self._pipeline = Pipeline(address, settings.read_timeout_s) if address is not None else None
         self._get = self._pipeline.get if self._pipeline is not None else self._get_by_client
         self._write_slots = asyncio.Semaphore(settings.write_connections)
+        self._turn_of_pieces = asyncio.Lock()  # large batches take turns; small ones share a flush to the disk
         self._read_breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, clock)
         self._write_breaker = Breaker(settings.breaker_failures, settings.breaker_open_s, clock)
         self._durability: Durability = "unknown"
@@ -123,18 +113,23 @@ class FeatureStore:
     ) -> list[EventResult]:
         """Judge and store each event by itself; the results are in the events' order.
 
+        Many are sent in pieces, each with the time of a write and one after the other, also those of other batches: so
+        Redis answers reads in between.
         clock_shift_ms: the active bundle's, kept with each event for the training that will read it.
         Raises FeatureStoreUnavailable when Redis fails; some of the events may then be stored, so that only events
         with an event_id can be sent again without counting twice.
         """
-        results = [_judge(event, schema, now_ms) for event in events]
-        accepted = [i for i, result in enumerate(results) if result.status == "accepted"]
-        if accepted:
-            calls = [self._call(events[i], results[i].time_ms, schema, now_ms, clock_shift_ms) for i in accepted]
-            for i, reply in zip(accepted, await self._write(APPLY_EVENT, calls), strict=True):
-                results[i] = _result(reply, results[i].time_ms)
+        batch = Batch(events, self._keys, schema, now_ms, clock_shift_ms)
+        pieces = batch.pieces()
+        turn = self._turn_of_pieces if len(pieces) > 1 else nullcontext()
+        if pieces:
+            with self._write_breaker.guard(*FAILURES):
+                for piece in pieces:
+                    async with asyncio.timeout(self._write_bound_s), turn:
+                        replies = await run(self._writer, APPLY_EVENTS, batch.calls(piece), self._write_slots)
+                    batch.answered(piece, replies)
             await self._refresh_durability()
-        return results
+        return batch.results
 
     async def export_user(
         self, user_id: str, event_types: Sequence[str] = (), items: ItemTable | None = None
@@ -200,25 +195,6 @@ class FeatureStore:
             async with asyncio.timeout(self._write_bound_s):
                 return await run(self._writer, script, calls, self._write_slots)
 
-    def _call(self, event: Event, time_ms: int, schema: Schema, now_ms: int, clock_shift_ms: int) -> Call:
-        keys = [self._keys.state(event.user_id), self._keys.events(partition(event.user_id))]
-        if event.event_id is not None:
-            keys += self._keys.event_ids(event.user_id, now_ms)
-        args: list[str | bytes | int] = [
-            time_ms.to_bytes(8, "little"),
-            hash_id(event.item_id).to_bytes(8, "little"),
-            hash_name(event.event_type).to_bytes(4, "little"),
-            event.item_id,
-            int(event.event_type in schema.seen_types),
-            schema.history_limit,
-            schema.seen_limit,
-            orjson.dumps(event.record(time_ms, clock_shift_ms)),
-            event.event_id or "",
-            event.digest(),
-            ids_ttl_ms(now_ms),
-        ]
-        return Call(keys, args)
-
     async def _refresh_durability(self) -> None:
         if self._clock() < self._durability_until:
             return
@@ -228,15 +204,3 @@ class FeatureStore:
                 self._durability = await read_durability(self._writer)
         except FAILURES:  # the events are stored; only the policy is not known (managed servers forbid CONFIG)
             self._durability = "unknown"
-
-
-def _judge(event: Event, schema: Schema, now_ms: int) -> EventResult:
-    time_ms = now_ms if event.time is None else event.time
-    why = refusal(event, schema, now_ms)
-    return EventResult("accepted", time_ms) if why is None else EventResult("refused", time_ms, why.code, why.message)
-
-
-def _result(reply: bytes, time_ms: int) -> EventResult:
-    if reply == b"conflict":
-        return EventResult("refused", time_ms, CONFLICT.code, CONFLICT.message)
-    return EventResult("duplicate" if reply == b"duplicate" else "accepted", time_ms)

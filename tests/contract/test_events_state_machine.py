@@ -188,12 +188,16 @@ def build_all(events: Sequence[tuple[Event, int]]) -> UserState:
     )
 
 
-def test_the_store_equals_the_reference_after_any_sequence_of_events(redis_url: str) -> None:
-    """Random batches, repeats, reorderings, conflicts, erasures and passing time."""
+@pytest.mark.parametrize("piece", [2, 16])
+def test_the_store_equals_the_reference_after_any_sequence_of_events(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    """Random batches, repeats, reorderings, conflicts, erasures and passing time; batches whole and in pieces."""
+    monkeypatch.setattr("app.feature_store.apply.PIECE", piece)
     run_state_machine_as_test(
         lambda: EventsMachine(redis_url),
         settings=settings(
-            max_examples=40,
+            max_examples=25,
             stateful_step_count=15,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -20,7 +20,7 @@ def test_every_file_of_a_package_is_in_the_wheel() -> None:
         if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".py", *COMPILED)
         if RUNS not in path.parents
     ]
-    assert {path.name for path in data} >= {"apply_event.lua", "demo.toml"}
+    assert {path.name for path in data} >= {"apply_events.lua", "demo.toml"}
     assert [path.name for path in data if not any(path.match(pattern) for pattern in patterns)] == []
 
 
