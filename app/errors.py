@@ -3,7 +3,7 @@
     ShortlistError
     ├── InvalidRequest            a field that cannot be accepted; details name it
     │   ├── MalformedBody         not JSON at all
-    │   └── MalformedPath         an id in the path that is not UTF-8
+    │   └── MalformedUrl          a parameter of the path or the query that is not UTF-8
     ├── MalformedRequest          not HTTP/1.1 as it is read here
     ├── HeadTooLarge
     ├── HeadTooSlow               the request line and headers did not come in time
@@ -29,6 +29,8 @@ from typing import Any
 
 import orjson
 from typing_extensions import TypedDict
+
+NOT_UTF_8 = "is not UTF-8 after percent-decoding"
 
 
 class Detail(TypedDict):
@@ -72,8 +74,8 @@ class MalformedBody(InvalidRequest):
     code = "malformed_json"
 
 
-class MalformedPath(InvalidRequest):
-    code = "malformed_path"
+class MalformedUrl(InvalidRequest):
+    code = "malformed_url"
 
 
 class MalformedRequest(ShortlistError):
@@ -149,7 +151,7 @@ class Internal(ShortlistError):
 STATUS: dict[type[ShortlistError], int] = {
     InvalidRequest: 422,
     MalformedBody: 400,
-    MalformedPath: 400,
+    MalformedUrl: 400,
     MalformedRequest: 400,
     HeadTooLarge: 431,
     HeadTooSlow: 408,
@@ -191,12 +193,12 @@ def body_of(error: ShortlistError, request_id: str) -> bytes:
 
 
 def invalid(errors: Sequence[Any]) -> InvalidRequest:
-    """The caller's view of pydantic's list of errors. MalformedBody when the text was not JSON, MalformedPath when an
-    id was not UTF-8, which only a path's can be."""
+    """The caller's view of pydantic's list of errors. MalformedBody when the text was not JSON, MalformedUrl when a
+    parameter was not UTF-8, which only a path's can be here."""
     if errors[0]["type"] == "json_invalid":
         return MalformedBody(f"the body is not JSON: {errors[0]['ctx']['error']}")
     details = [Detail(field=_path(error["loc"]), message=_sentence(error)) for error in errors[:20]]
-    kind = MalformedPath if errors[0]["type"] == "string_unicode" else InvalidRequest
+    kind = MalformedUrl if errors[0]["type"] == "string_unicode" else InvalidRequest
     return kind(f"{details[0]['field']}: {details[0]['message']}", details)
 
 
@@ -222,6 +224,6 @@ def _sentence(error: Any) -> str:
     if error["type"] == "missing":
         return "is required"
     if error["type"] == "string_unicode":
-        return "is not UTF-8 after percent-decoding"
+        return NOT_UTF_8
     message: str = error["msg"]
     return message.removeprefix("Value error, ").removeprefix("Input ")

@@ -10,7 +10,6 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
-from urllib.parse import unquote
 
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
@@ -31,12 +30,12 @@ from app.limits import (
 )
 from app.logs import log
 from app.service import Service
+from app.url import check_query, exact_path
 from models.contract.bundle import BundleError
 
 Scope = MutableMapping[str, Any]
 Handler = Callable[[Service, bytes], Awaitable[bytes]]
 
-REPLACED = "\N{REPLACEMENT CHARACTER}"
 JSON = (b"content-type", b"application/json")
 WITH_BODY = frozenset({"/recommend", "/events"})
 OPEN = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"})
@@ -121,8 +120,8 @@ class Http:
         scope = {**scope, "exchange": exchange}
         if scope["method"] == "HEAD":  # what GET would answer; the server leaves the body out
             scope["method"] = "GET"
-        if REPLACED in scope["path"]:  # the bytes themselves: an id that is not UTF-8 must not become another's
-            scope["path"] = unquote(scope["raw_path"].decode("ascii"), errors="surrogateescape")
+        scope["path"] = exact_path(scope["path"], scope["raw_path"])
+        check_query(scope["query_string"])
         try:
             await self.api(scope, receive, exchange.send)
         finally:

@@ -16,7 +16,7 @@ REF = "#/components/schemas/{model}"
 BODIES: tuple[type[BaseModel], ...] = (RecommendRequest, EventsRequest)
 
 _MEANING = {
-    400: "The body is not JSON, an id in the path not UTF-8, or the request not HTTP/1.1",
+    400: "The body is not JSON, a parameter not UTF-8, or the request not HTTP/1.1",
     401: "No API key, or one that is not known",
     403: "The API key does not have the scope",
     404: "There is no such item, bundle or route",

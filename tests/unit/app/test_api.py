@@ -273,7 +273,7 @@ async def test_head_has_the_head_of_get(service: Started) -> None:
             assert asked.headers[name] == got.headers[name]
 
 
-async def test_an_id_in_a_path_that_is_not_utf_8_is_refused_by_name(service: Started) -> None:
+async def test_an_id_in_a_url_that_is_not_utf_8_is_refused_by_name(service: Started) -> None:
     """It would be the user U+FFFD, who may well exist."""
     _, client = service
     user = "\N{REPLACEMENT CHARACTER}"
@@ -284,10 +284,14 @@ async def test_an_id_in_a_path_that_is_not_utf_8_is_refused_by_name(service: Sta
         ("DELETE", "/users/%ed%a0%80", "user_id"),
         ("GET", "/items/%ff%zz/similar", "item_id"),
         ("POST", "/bundles/%ff/activate", "version"),
+        ("GET", "/recommend?k=2&user_id=a%ffb", "user_id"),
+        ("GET", "/items/i1/similar?fields=title&fields=%c3", "fields"),
+        ("GET", "/recommend?%ff=%ff", "?"),
     ):
-        assert problem(await client.request(method, path)) == (400, "malformed_path", [field])
+        assert problem(await client.request(method, path)) == (400, "malformed_url", [field])
     assert problem(await client.get("/no%ffthing")) == (404, "not_found", [])
     assert await stored(client, "%EF%BF%BD") == 1
+    assert (await client.get("/recommend?user_id=%EF%BF%BD")).json()["served_by"] == "ranking"
     assert (await client.delete("/users/%EF%BF%BD")).json()["states"] == 1
 
 
