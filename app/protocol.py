@@ -1,6 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol with bounds on what is read, refusals that look like every other error, and one write for
-an answer: each write to a socket wakes the caller and costs more than encoding the answer does, and uvicorn writes its
-head and its body one after the other."""
+"""uvicorn's HTTP/1.1 protocol with bounds on what is read, and with refusals that look like every other error."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from app.errors import HeadTooLarge, HeadTooSlow, MalformedRequest, ShortlistError
 from app.limits import HEAD_TIMEOUT_S, IDLE_S, LINGER_S, MAX_HEAD, MAX_REQUEST
+from app.one_write import OneWrite
 
 TOO_LARGE = f"the request line and the headers are larger than {MAX_HEAD // 1024} KiB"
 TOO_SLOW = f"the request line and the headers did not come within {HEAD_TIMEOUT_S} s"
@@ -28,7 +27,7 @@ class Protocol(HttpToolsProtocol):
         self._refused = False
         self._unfinished: Any = None  # the scope of a request that began in an earlier read
         self._more = 0  # the bytes of it that came in later ones
-        self._head_fits = True  # however large, a head that ends in this read is within the bound
+        self._head_fits = True  # a head that ends in this read cannot be too large
         self._seen: tuple[Any, Any] = (0, 0)  # the scope and cycle that `tick` found, and how often again
         self._ticks = 0
         super().connection_made(self._answers)
@@ -164,52 +163,3 @@ class Protocol(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
         else:
             self._start_asgi_task(self.cycle, self.app)
-
-
-class OneWrite(asyncio.Transport):
-    """What uvicorn uses of the transport behind it. All that one turn of the loop writes goes out after it.
-
-    lingers: the first `close` ends this side alone (`ended`), and waits for the caller's. Closing a socket that holds
-    unread bytes makes the kernel send a reset, on which a caller's throws away the answer that it has not read yet.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._transport = transport
-        self._loop = loop
-        self._unsent: list[bytes] = []
-        self.lingers = False
-        self.ended = False
-
-    def write(self, data: Any) -> None:
-        if not self._unsent:
-            self._loop.call_soon(self.flush)
-        self._unsent.append(data)
-
-    def close(self) -> None:
-        self.flush()
-        if self.lingers and not self.ended and not self._transport.is_closing():
-            self.ended = True
-            self._transport.write_eof()
-        else:
-            self._transport.close()
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-    def is_closing(self) -> bool:
-        return self.ended or self._transport.is_closing()
-
-    def pause_reading(self) -> None:
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._transport.resume_reading()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._transport.get_extra_info(name, default)
-
-    def flush(self) -> None:
-        if self._unsent and not self._transport.is_closing():
-            self._transport.write(b"".join(self._unsent))
-        self._unsent.clear()

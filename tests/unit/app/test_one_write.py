@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from app.protocol import OneWrite
+from app.one_write import OneWrite
 
 
 class Written(asyncio.Transport):
