@@ -91,10 +91,13 @@ class Protocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
 
-    def eof_received(self) -> None:
-        """A caller that has sent all closes its side; the transport closes after this, and what was written goes out
-        before."""
-        self._answers.flush()
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A caller that has sent all may close its side: the connection is kept until it has its last answer."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            self._answers.flush()
+            return False
+        self.cycle.keep_alive = self._answers.lingers = False
+        return True
 
     def tick(self) -> None:
         """Called once a second: ends what comes to nothing."""
@@ -159,6 +162,7 @@ class Protocol(HttpToolsProtocol):
             False,
             self.on_response_complete,
         )
+        self.cycle.more_body = False
         if waits:
             self.pipeline.appendleft((self.cycle, self.app))
         else:

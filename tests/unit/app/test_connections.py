@@ -179,6 +179,21 @@ async def test_what_came_whole_before_is_answered_first(edge: Edge) -> None:
     assert [a.told for a in await edge.ask(begun, rest, recommend(3))] == [(400, "malformed_request")]
 
 
+async def test_a_caller_that_has_sent_all_and_closes_its_side_has_its_answers(edge: Edge) -> None:
+    """And the refusal of what it sent last; half a body is no request."""
+    broken = b"POST /recommend HTTP/1.1\r\ncontent-length: 9\r\n\r\n{}"
+    for last, told in ((b"", []), (LIVEZ[:9], []), (b"GARBAGE\r\n", [(400, "malformed_request")]), (broken, None)):
+        caller = await edge.call()
+        caller.writer.write(recommend(1) + recommend(2) + last)
+        caller.writer.write_eof()
+        for expected in [] if told is None else [(200, 1), (200, 2), *told]:
+            assert (await caller.answer()).told == expected
+        rest = await caller.reader.read()
+        assert rest == b"" or told is None
+        caller.writer.close()
+        await edge.gone()
+
+
 def of_size(size: int) -> bytes:
     head = b"GET /livez HTTP/1.1\r\nx: \r\n\r\n"
     return head.replace(b"x: ", b"x: " + b"a" * (size - len(head)))
