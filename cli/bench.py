@@ -26,7 +26,9 @@ def run(
         Path | None, typer.Option(help="Data folder of the demo; without it one is made, in about 3 minutes.")
     ] = None,
     output: Annotated[Path, typer.Option(help="Where results go.")] = Path("bench/results"),
-    record: Annotated[bool, typer.Option("--record", help="Keep them as latest.json as well.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep them as latest.json as well, if no step failed.")
+    ] = False,
 ) -> None:
     """Make catalogues, serve them beside yardsticks on one core, load them from another, and write tables and pictures.
 
@@ -41,6 +43,8 @@ def run(
     from bench.kit.processes import CannotRun
     from bench.kit.session import SIZES, Options
 
+    if quick and record:
+        raise typer.BadParameter("a quick run has not all rows, and is no record; leave out --quick or --record")
     folder = data_dir / "bench"
     sizes = ("60k",) if quick else tuple(SIZES) if large else ("60k", "1m")
     demo = None if quick else demo_data_dir or folder / "demo"
@@ -95,5 +99,10 @@ def _measure(options: "Options", output: Path, record: bool) -> None:
     console.print(Markdown(ratio_table(results)))
     for text in results.missing:
         console.print(text, style="yellow", markup=False)
-    for path in write(results, output, record=record):
+    for text in results.failed:
+        console.print(text, style="red", markup=False)
+    for path in write(results, output, record=record and not results.failed):
         typer.echo(str(path))
+    if results.failed:
+        typer.echo(f"{len(results.failed)} steps failed, and their rows are not measured", err=True)
+        raise typer.Exit(1)

@@ -42,7 +42,7 @@ def find_server() -> str:
     return found
 
 
-def _socket_path(folder: Path) -> Path:
+def socket_path(folder: Path) -> Path:
     """In the data folder; in the temporary one, under a name that follows from the folder, if that is too long."""
     socket = folder / "redis.sock"
     if len(os.fsencode(socket)) > MAX_SOCKET_PATH:
@@ -86,7 +86,7 @@ class EmbeddedRedis:
         self.pid_file = self.folder / "redis.pid"
         self._start_timeout_s, self._stop_timeout_s = start_timeout_s, stop_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
-        self._socket = _socket_path(self.folder)
+        self._socket = socket_path(self.folder)
 
     @property
     def url(self) -> str:
@@ -212,7 +212,7 @@ class EmbeddedRedis:
 
     def _client(self) -> redis.Redis:
         return redis.Redis(
-            unix_socket_path=str(self._socket), socket_timeout=1.0, protocol=2, retry=Retry(NoBackoff(), 0)
+            unixsocket_path=str(self._socket), socket_timeout=1.0, protocol=2, retry=Retry(NoBackoff(), 0)
         )
 
     def _wait_until_ready(self) -> None:

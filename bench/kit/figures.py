@@ -39,10 +39,12 @@ class Figure:
 
 @dataclass(slots=True)
 class Measured:
-    """Figures as they come in, by name; what could not be measured, and why."""
+    """Figures as they come in, by name.  failed: steps and services that could not do it.  missing: rounds that do not
+    count, which a busy machine has. Both are sentences."""
 
     _rounds: dict[str, list[float]] = field(default_factory=dict)
     _units: dict[str, str] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     def add(self, name: str, unit: str, value: float) -> None:

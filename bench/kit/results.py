@@ -20,11 +20,13 @@ class ResultsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A run.  about: machine, versions, commit, times, see `bench/kit/machine.py`.  missing: what was not measured."""
+    """A run.  about: machine, versions, commit, times, see `bench/kit/machine.py`.  missing: rounds that do not count.
+    failed: steps without a result."""
 
     about: dict[str, Any]
     figures: dict[str, Figure]
     missing: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
     @property
     def ratios(self) -> dict[str, Figure]:
@@ -44,6 +46,7 @@ def to_json(results: Results) -> bytes:
             for figure in results.figures.values()
         ],
         "missing": list(results.missing),
+        "failed": list(results.failed),
     }
     return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
@@ -55,7 +58,7 @@ def read_results(path: Path) -> Results:
         if content["version"] != FORMAT_VERSION:
             raise ResultsError(f"{path}: version {content['version']}, this kit reads {FORMAT_VERSION}; run it again")
         figures = {row["name"]: Figure(row["name"], row["unit"], _rounds(row["rounds"])) for row in content["figures"]}
-        return Results(content["about"], figures, tuple(content["missing"]))
+        return Results(content["about"], figures, tuple(content["missing"]), tuple(content.get("failed", ())))
     except OSError as error:
         raise ResultsError(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
@@ -79,8 +82,8 @@ def to_markdown(results: Results) -> str:
     for figure in results.figures.values():
         spread = f"{short(figure.low)} to {short(figure.high)}"
         lines.append(f"| `{figure.name}` | {figure.unit} | {short(figure.value)} | {spread} | {len(figure.counted)} |")
-    if results.missing:
-        lines += ["", "## Not measured", "", *(f"- {text}" for text in results.missing)]
+    if without := [*results.failed, *results.missing]:
+        lines += ["", "## Not measured", "", *(f"- {text}" for text in without)]
     return "\n".join(lines) + "\n"
 
 

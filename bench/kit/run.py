@@ -47,12 +47,11 @@ def measure(options: Options, on_step: OnStep = lambda text, done, total: None) 
             try:
                 step.do()
             except FAILURES as error:
-                session.measured.missing.append(f"{step.text}: {error}")
+                session.measured.failed.append(f"{step.text}: {error}")
             done += step.seconds
     on_step("done", total, total)
-    return Results(
-        about | {"load_average_after": load_average()}, session.measured.figures(), tuple(session.measured.missing)
-    )
+    measured, about = session.measured, about | {"load_average_after": load_average()}
+    return Results(about, measured.figures(), tuple(measured.missing), tuple(measured.failed))
 
 
 def _steps(session: Session, stack: ExitStack) -> Iterator[Step]:

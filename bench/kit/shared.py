@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from app.feature_store.embedded import find_server
+from app.feature_store.embedded import find_server, socket_path
 from bench.kit.processes import CannotRun, Running, clean_environment, running
 from models.contract.versions import bundle_path, read_active, write_active
 
@@ -35,10 +35,13 @@ def cores_of_machine() -> tuple[list[int], list[int]]:
 def redis_server(folder: Path, cores: Sequence[int]) -> Iterator[SharedRedis]:
     """A Redis that keeps nothing, on a unix socket. It runs beside the load client: what it spends is no part of the
     service's time."""
-    socket = folder / "redis.sock"
+    folder = folder.absolute()  # the server reads paths from its own folder
+    socket = socket_path(folder)
+    socket.parent.mkdir(parents=True, exist_ok=True)
+    socket.unlink(missing_ok=True)  # of a run that was killed: its being there says that the server is ready
     command = [find_server(), "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
     with running([*command, "--dir", str(folder)], log=folder / "redis.log", cores=cores, ready=socket.exists) as redis:
-        yield SharedRedis(f"unix://{socket.absolute()}", redis.process.pid)
+        yield SharedRedis(f"unix://{socket}", redis.process.pid)
 
 
 def load_users(data_dir: Path, redis_url: str, prefix: str, log: Path) -> str:

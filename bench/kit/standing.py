@@ -88,4 +88,4 @@ def _keep(session: Session, stack: ExitStack, name: str, world: str, begin: Begi
         service = stack.enter_context(begin(log_of(session, name)))
         session.sides[name] = side_of(session, name, world, service)
     except FAILURES as error:
-        session.measured.missing.append(f"{name}: {error}")
+        session.measured.failed.append(f"{name}: {error}")
