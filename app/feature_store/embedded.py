@@ -212,7 +212,7 @@ class EmbeddedRedis:
 
     def _client(self) -> redis.Redis:
         return redis.Redis(
-            unixsocket_path=str(self._socket), socket_timeout=1.0, protocol=2, retry=Retry(NoBackoff(), 0)
+            unix_socket_path=str(self._socket), socket_timeout=1.0, protocol=2, retry=Retry(NoBackoff(), 0)
         )
 
     def _wait_until_ready(self) -> None:
