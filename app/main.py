@@ -1,5 +1,7 @@
 """The composition root. Importing this opens nothing; `create_app` puts the service together, starting it opens it."""
 
+from functools import cache
+
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -48,7 +50,7 @@ def create_api() -> FastAPI:
         api.include_router(module.router)
     for kind in (ShortlistError, RequestValidationError, HTTPException, FeatureStoreUnavailable, Exception):
         api.add_exception_handler(kind, _failed)
-    api.openapi = lambda: describe(api)  # type: ignore[method-assign]
+    api.openapi = cache(lambda: describe(api))  # type: ignore[method-assign]
     return api
 
 
