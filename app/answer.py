@@ -13,6 +13,7 @@ from app.ranking import best_first, finite
 from app.ulid import ulid
 from app.wire import Recommendation, RecommendedItem, Source
 from models.contract.candidates import SOURCES, Candidates, reasons
+from models.contract.kernels.chosen import kernels
 
 SOURCE_NAMES: tuple[Source, ...] = get_args(Source)
 assert SOURCE_NAMES == SOURCES
@@ -51,24 +52,13 @@ def _items(
     call: Call, chosen: Candidates, scores: NDArray[np.float32], because: NDArray[np.int64]
 ) -> list[RecommendedItem]:
     table, names = call.engine.bundle.items, call.request.fields
-    ids = iter(table.item_ids(np.concatenate([chosen.items, because[because >= 0]])))
-    listed: list[RecommendedItem] = [
-        {"item_id": next(ids), "rank": rank, "score": score, "source": SOURCE_NAMES[source], "reason": None}
-        for rank, (score, source) in enumerate(zip(_rounded(scores), chosen.sources.tolist(), strict=True), 1)
-    ]
-    for row, cause in zip(listed, because.tolist(), strict=True):
-        if cause >= 0:
-            row["reason"] = {"kind": "because_of", "item_id": next(ids)}
+    listed: list[RecommendedItem] = kernels.listed(
+        chosen.items, scores, chosen.sources, because, table.item_ids, SOURCE_NAMES
+    )
     if names:
         for row, item in zip(listed, chosen.items.tolist(), strict=True):
             row["fields"] = fields_of(call.engine, item, names)
     return listed
-
-
-def _rounded(scores: NDArray[np.float32]) -> list[float]:
-    """To six places, which is what float32 has of a score around 1."""
-    rounded: list[float] = np.round(scores.astype(np.float64), 6).tolist()
-    return rounded
 
 
 def _warn_if_short(call: Call, found: int) -> None:

@@ -3,8 +3,6 @@
 from collections import deque
 from collections.abc import Callable
 
-import numpy as np
-
 WINDOW = 128
 FORGET_S = 5.0
 
@@ -31,9 +29,9 @@ class StageTimes:
         if recent is None:
             recent = self._recent[stage] = deque(maxlen=WINDOW)
         recent.append((now, seconds))
-        if now - self._p95.get(stage, (0.0, -1.0))[1] > 0.1:  # a percentile costs more than it changes within 100 ms
-            durations = [duration for at, duration in recent if now - at <= FORGET_S]
-            self._p95[stage] = float(np.percentile(durations, 95)), now
+        if now - self._p95.get(stage, (0.0, -1.0))[1] > 0.1:  # it changes little within 100 ms
+            durations = sorted([duration for at, duration in recent if now - at <= FORGET_S])
+            self._p95[stage] = durations[len(durations) * 95 // 100], now
         if self._observe is not None:
             self._observe(stage, seconds)
 

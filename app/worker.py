@@ -30,6 +30,7 @@ from app.workers import REFUSED
 from models.contract.kernels.chosen import ADVICE, COMPILED
 
 gc.freeze()  # what was imported stays
+gc.set_threshold(20_000)  # a full batch makes thousands of objects, and its end frees them
 gc.enable()
 
 PARENT_CHECK_S = 0.5

@@ -7,7 +7,7 @@ is read; neighbours and codes are only ever looked up, never used as an index.
 """
 
 cimport numpy as cnp
-from libc.math cimport INFINITY, sqrt
+from libc.math cimport INFINITY, rint, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -580,6 +580,47 @@ def texts(cnp.ndarray data, cnp.ndarray offsets, places):
             raise IndexError(f"string {place[i]} is out of bounds for {total} bytes")
         found.append(text[start:end].decode("utf-8"))
     return found
+
+
+def listed(items, scores, sources, because, strings, tuple names):
+    cdef cnp.ndarray taken = vector(items, cnp.NPY_INT64), causes = vector(because, cnp.NPY_INT64), places
+    cdef cnp.ndarray values = vector(scores, cnp.NPY_FLOAT32), codes = vector(sources, cnp.NPY_UINT8)
+    cdef Py_ssize_t size = cnp.PyArray_SIZE(taken), num_names = len(names), i, at = size
+    if not size == cnp.PyArray_SIZE(causes) == cnp.PyArray_SIZE(values) == cnp.PyArray_SIZE(codes):
+        raise ValueError(f"{size} items, but {len(values)} scores, {len(codes)} sources, {len(causes)} reasons")
+    cdef const int64_t* cause = <const int64_t*>cnp.PyArray_DATA(causes)
+    cdef const float* value = <const float*>cnp.PyArray_DATA(values)
+    cdef const uint8_t* code = <const uint8_t*>cnp.PyArray_DATA(codes)
+    for i in range(size):
+        if code[i] >= num_names:
+            raise IndexError(f"source {code[i]} is out of bounds for {num_names} names")
+        at += cause[i] >= 0
+    places = new_vector(at, cnp.NPY_INT64)
+    cdef int64_t* place = <int64_t*>cnp.PyArray_DATA(places)
+    memcpy(place, cnp.PyArray_DATA(taken), size * sizeof(int64_t))
+    at = size
+    for i in range(size):
+        if cause[i] >= 0:
+            place[at] = cause[i]
+            at += 1
+    cdef list ids = strings(places), rows = []
+    cdef dict reason
+    if len(ids) != at:
+        raise ValueError(f"{at} items, but {len(ids)} ids")
+    at = size
+    for i in range(size):
+        reason = None
+        if cause[i] >= 0:
+            reason = {"kind": "because_of", "item_id": ids[at]}
+            at += 1
+        rows.append({
+            "item_id": ids[i],
+            "rank": i + 1,
+            "score": rint(<double>value[i] * 1e6) / 1e6,
+            "source": names[code[i]],
+            "reason": reason,
+        })
+    return rows
 
 
 # --- candidates -------------------------------------------------------------------------------------------------------

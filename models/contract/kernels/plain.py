@@ -4,7 +4,7 @@
 NumPy chooses to NumPy, so a change of NumPy changes both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,31 @@ def texts(data: NDArray[np.uint8], offsets: NDArray[Any], places: NDArray[np.int
         raise IndexError(f"place {places.min()} is out of bounds")
     bounds = zip(offsets[places].tolist(), offsets[places + 1].tolist(), strict=True)
     return [data[start:end].tobytes().decode() for start, end in bounds]
+
+
+def listed(
+    items: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    sources: NDArray[np.uint8],
+    because: NDArray[np.int64],
+    strings: Callable[[NDArray[np.int64]], list[str]],
+    names: tuple[str, ...],
+) -> list[Any]:
+    """The rows of an answer, best first: dicts with item_id, rank from 1, score, source, reason.
+
+    items, scores, sources, because: [k]; scores are rounded to six places, which is what float32 has of a score around
+    1; sources are positions in `names`; because is the item that is the reason, or negative.  strings: ids of items.
+    """
+    ids = iter(strings(np.concatenate([items, because[because >= 0]])))
+    rounded = np.round(scores.astype(np.float64), 6).tolist()
+    rows: list[Any] = [
+        {"item_id": next(ids), "rank": rank, "score": score, "source": names[source], "reason": None}
+        for rank, (score, source) in enumerate(zip(rounded, sources.tolist(), strict=True), 1)
+    ]
+    for row, cause in zip(rows, because.tolist(), strict=True):
+        if cause >= 0:
+            row["reason"] = {"kind": "because_of", "item_id": next(ids)}
+    return rows
 
 
 def neighbour_sums(

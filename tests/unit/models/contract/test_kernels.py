@@ -300,3 +300,46 @@ def test_there_is_no_text_outside(form: Any, place: int) -> None:
 def test_damaged_offsets_read_no_memory_outside() -> None:
     with pytest.raises(IndexError, match="out of bounds for 2 bytes"):
         compiled.texts(np.zeros(2, np.uint8), np.array([0, 3]), np.array([0]))
+
+
+@given(rng=rngs, size=st.sampled_from([0, 1, 2, 20]))
+def test_rows_of_an_answer(rng: np.random.Generator, size: int) -> None:
+    items, because = rng.integers(0, 9, size), rng.integers(-1, 9, size)
+    scores = (rng.normal(size=size) * 10.0 ** rng.integers(-8, 9, size)).astype(np.float32)
+    sources = rng.integers(0, 2, size).astype(np.uint8)
+    expected = [
+        {
+            "item_id": f"i{item}",
+            "rank": rank,
+            "score": float(np.round(np.float64(score), 6)),
+            "source": ("near", "popular")[source],
+            "reason": {"kind": "because_of", "item_id": f"i{cause}"} if cause >= 0 else None,
+        }
+        for rank, (item, score, source, cause) in enumerate(zip(items, scores, sources, because, strict=True), 1)
+    ]
+    asked = []
+
+    def strings(places: NDArray[np.int64]) -> list[str]:
+        asked.append(places.tolist())
+        return [f"i{place}" for place in asked[-1]]
+
+    for form in (plain, compiled):
+        rows = form.listed(items, scores, sources, because, strings, ("near", "popular"))
+        assert rows == expected
+        assert [list(row) for row in rows] == [list(row) for row in expected]  # the order in which they are sent
+    assert asked == 2 * [[*items.tolist(), *because[because >= 0].tolist()]]
+
+
+@pytest.mark.parametrize("form", [plain, compiled])
+def test_a_source_without_a_name(form: Any) -> None:
+    one = np.zeros(1, np.int64)
+    with pytest.raises(IndexError):
+        form.listed(one, one.astype(np.float32), np.array([1], np.uint8), one, lambda places: ["a", "b"], ("near",))
+
+
+def test_rows_need_as_many_of_each() -> None:
+    one = np.zeros(1, np.int64)
+    with pytest.raises(ValueError, match="1 items, but 2 scores, 1 sources, 1 reasons"):
+        compiled.listed(one, np.zeros(2, np.float32), one.astype(np.uint8), one, lambda places: ["a", "b"], ("near",))
+    with pytest.raises(ValueError, match="2 items, but 1 ids"):
+        compiled.listed(one, np.zeros(1, np.float32), one.astype(np.uint8), one, lambda places: ["a"], ("near",))
