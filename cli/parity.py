@@ -97,7 +97,8 @@ async def _ask(
                     RecommendRequest(user_id=dataset.user_ids[user].decode(), k=K, include_seen=mode == "all")
                     for user in users[start : start + AT_ONCE]
                 ]
-                answers[mode] += await asyncio.gather(*(recommender.recommend(request) for request in asked))
+                found = await asyncio.gather(*(recommender.recommend(request) for request in asked))
+                answers[mode] += [one.decoded() for one in found]
     finally:
         recommender.close()
         await store.aclose()

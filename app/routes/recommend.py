@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from app.openapi import ERRORS, body
@@ -19,8 +18,8 @@ async def recommend(service: Service, raw: bytes) -> bytes:
 
 async def _answer(service: Service, request: RecommendRequest) -> bytes:
     found = await service.recommender.recommend(request)
-    service.metrics.recommendation(found["served_by"], found["degraded"])
-    return orjson.dumps(found)
+    service.metrics.recommendation(found.served_by, found.degraded)
+    return found.body
 
 
 @router.post(

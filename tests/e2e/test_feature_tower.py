@@ -125,9 +125,9 @@ def test_an_unknown_user_with_a_history_in_the_request_is_served(served: Served)
             answers = await asyncio.gather(*(recommender.recommend(request) for request in requests))
         finally:
             recommender.close()
-        assert [answer["served_by"] for answer in answers] == ["ranking", "ranking"]
-        assert [answer["degraded"] for answer in answers] == [[], []]
-        return [[item["item_id"] for item in answer["items"]] for answer in answers]
+        assert [answer.served_by for answer in answers] == ["ranking", "ranking"]
+        assert [answer.degraded for answer in answers] == [[], []]
+        return [[item["item_id"] for item in answer.decoded()["items"]] for answer in answers]
 
     one, other = asyncio.run(ask())
     assert len(one) == len(other) == 10

@@ -56,7 +56,7 @@ def ids(found: Recommendation) -> list[str]:
 
 async def test_a_cold_user_gets_the_popular_items_in_their_order(recommender: Recommender) -> None:
     for request in (RecommendRequest(k=4), RecommendRequest(k=4, user_id="nobody")):
-        found = await recommender.recommend(request)
+        found = (await recommender.recommend(request)).decoded()
         assert ids(found) == ["i0", "i1", "i2", "i3"]  # planted: the oldest items sell best
         assert (found["served_by"], found["degraded"], found["warnings"]) == ("popular", [], [])
         assert [item["score"] for item in found["items"]] == [1.0, 0.5, 0.333333, 0.25]
@@ -218,7 +218,7 @@ def test_a_batch_gives_every_caller_the_answer_it_would_get_alone(engine: Engine
 async def test_recommendation_ids_are_unique_and_sort_by_time(engine: Engine) -> None:
     clock = iter(range(NOW_MS, NOW_MS + 1000))
     recommender = Recommender(lambda: engine, None, Settings(deadline_ms=None), now_ms=lambda: next(clock))
-    found = [(await recommender.recommend(RecommendRequest(k=1)))["recommendation_id"] for _ in range(50)]
+    found = [(await recommender.recommend(RecommendRequest(k=1))).decoded()["recommendation_id"] for _ in range(50)]
     recommender.close()
     assert found == sorted(set(found))
     assert {len(one) for one in found} == {26}
@@ -294,7 +294,7 @@ async def test_many_at_once_each_get_their_own(recommender: Recommender) -> None
     requests = [RecommendRequest(k=3, history=[IDS[n]]) for n in range(40)]
     together = await asyncio.gather(*(recommender.recommend(request) for request in requests))
     for request, found in zip(requests, together, strict=True):
-        assert ids(found) == ids(await recommender.recommend(request))
+        assert ids(found.decoded()) == ids((await recommender.recommend(request)).decoded())
 
 
 def test_what_is_not_allowed_is_dropped_from_the_final_list_whatever_brought_it(engine: Engine) -> None:
