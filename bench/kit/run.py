@@ -73,6 +73,7 @@ def _steps(session: Session, stack: ExitStack) -> Iterator[Step]:
     if "1m" in options.sizes:  # before another service maps the same files, whose pages would not be the first one's
         yield Step("a second worker's memory", 30.0, partial(serving.second_worker, session, "1m"))
     yield Step("starting services", 45.0, partial(standing.start_all, session, running))
+    yield Step("warming up", (4 if quick else 10) * turn, partial(serving.warm_up, session))
     for number in range(options.rounds):
         text = f"throughput, round {number + 1} of {options.rounds}"
         yield Step(text, (6 if quick else 12) * turn, partial(serving.throughput_round, session))
