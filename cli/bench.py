@@ -32,7 +32,7 @@ def run(
 ) -> None:
     """Make catalogues, serve them beside yardsticks on one core, load them from another, and write tables and pictures.
 
-    About 8 minutes, and once 8 more for the catalogues, which are kept in the data folder. Nothing else should run.
+    About 7 minutes, and once 6 more for the catalogues, which are kept in the data folder. Nothing else should run.
 
     Example: shortlist bench --quick
 
@@ -50,7 +50,11 @@ def run(
     demo = None if quick else demo_data_dir or folder / "demo"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that services are stopped on this way, too
     with reported(CannotRun):
-        _measure(Options(folder, demo, sizes, rounds=3 if quick else 4, seconds=2.0, quick=quick), output, record)
+        _measure(
+            Options(folder, demo, sizes, rounds=3 if quick else 4, seconds=1.5 if quick else 2.0, quick=quick),
+            output,
+            record,
+        )
 
 
 @bench.command()
