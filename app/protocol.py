@@ -28,7 +28,7 @@ class Protocol(HttpToolsProtocol):
         self._unfinished: Any = None  # the scope of a request that began in an earlier read
         self._more = 0  # the bytes of it that came in later ones
         self._head_fits = True  # a head that ends in this read cannot be too large
-        self._seen: tuple[Any, Any] = (0, 0)  # the scope and cycle that `tick` found, and how often again
+        self._seen: tuple[Any, Any, int] = (0, 0, 0)  # the scope, cycle and limit that `tick` found, and how often again
         self._ticks = 0
         super().connection_made(self._answers)
 
@@ -36,11 +36,14 @@ class Protocol(HttpToolsProtocol):
         if self._refused:
             return
         self._head_fits = self._unfinished is None and len(data) <= MAX_HEAD
+        offered: int | None = None  # where an offer to upgrade ends
         try:
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as found:
-                self._ignore_upgrade(memoryview(data)[found.args[0] :])
+                offered = found.args[0]
+            if offered is not None:  # past the `except`, which would stand as the context of errors in there
+                self._ignore_upgrade(memoryview(data)[offered:])
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, ShortlistError) else MalformedRequest(UNREADABLE))
@@ -102,10 +105,11 @@ class Protocol(HttpToolsProtocol):
     def tick(self) -> None:
         """Called once a second: ends what comes to nothing."""
         patience = self._patience()
-        if patience is None or self._seen[0] is not self.scope or self._seen[1] is not self.cycle:
-            self._seen, self._ticks = (self.scope, self.cycle), 0
+        limit_s, end = patience or (0, self._answers.abort)
+        scope, cycle, seen_s = self._seen
+        if patience is None or scope is not self.scope or cycle is not self.cycle or seen_s != limit_s:
+            self._seen, self._ticks = (self.scope, self.cycle, limit_s), 0
             return
-        limit_s, end = patience
         self._ticks += 1
         if self._ticks >= limit_s:
             end()
@@ -138,6 +142,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, error: ShortlistError) -> None:
         """Answer what came whole before, then this, and close. What else comes is not read."""
         self._refused = True
+        self.flow.resume_reading()  # what comes is dropped; unread, it would make the kernel send a reset
         last, waits = self.cycle, self.cycle is not None and not self.cycle.response_complete
         if waits and last.more_body:  # the broken request itself, which gets this for its answer
             if self.pipeline:

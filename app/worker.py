@@ -51,10 +51,10 @@ class Server(uvicorn.Server):
         self._service.draining = True
 
     async def main_loop(self) -> None:
-        beside = [asyncio.create_task(self._drain()), asyncio.create_task(self._tick())]
+        self._ticking = asyncio.create_task(self._tick())  # to the end: the last connections are bounded, too
+        drain = asyncio.create_task(self._drain())
         await super().main_loop()
-        for task in beside:
-            task.cancel()
+        drain.cancel()
 
     async def _drain(self) -> None:
         while not self._service.draining:

@@ -1,5 +1,6 @@
 -- Apply events of one user to the packed state and append them to the stream: all of them or nothing.
--- The format is models/contract/state.py's, and the result must equal its `apply`, event by event, byte for byte.
+-- The format is models/contract/state.py's, and the result must equal `apply` of state_parts.py, event by event, byte for
+-- byte.
 --
 -- KEYS  1 state  2 stream  3 ids before  4 ids now  5 ids after   all in one slot
 -- ARGV  1 history limit  2 seen limit  3 ms the ids live, then for each event

@@ -53,6 +53,16 @@ def socket_path(folder: Path) -> Path:
     return socket
 
 
+def prepare_socket(socket: Path, folder: Path) -> None:
+    """A place for it, in which no older one stands."""
+    parent = socket.parent
+    if parent != folder:
+        parent.mkdir(mode=0o700, exist_ok=True)
+        if parent.lstat().st_uid != os.getuid() or stat.S_IMODE(parent.lstat().st_mode) != 0o700:
+            raise EmbeddedRedisError(f"{parent} belongs to someone else or is open to others: remove it")
+    socket.unlink(missing_ok=True)
+
+
 def _try_lock(folder: Path) -> int | None:
     """A file descriptor that holds the folder's lock; None while another process holds it."""
     descriptor = os.open(folder / "redis.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -113,7 +123,7 @@ class EmbeddedRedis:
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = self._lock()
         try:
-            self._prepare_socket()
+            prepare_socket(self._socket, self.folder)
             self._process = subprocess.Popen(
                 self._command(),
                 stdin=subprocess.DEVNULL,
@@ -186,14 +196,6 @@ class EmbeddedRedis:
         except (OSError, ValueError):
             return None
         return pid
-
-    def _prepare_socket(self) -> None:
-        parent = self._socket.parent
-        if parent != self.folder:
-            parent.mkdir(mode=0o700, exist_ok=True)
-            if parent.lstat().st_uid != os.getuid() or stat.S_IMODE(parent.lstat().st_mode) != 0o700:
-                raise EmbeddedRedisError(f"{parent} belongs to someone else or is open to others: remove it")
-        self._socket.unlink(missing_ok=True)
 
     def _command(self) -> list[str]:
         options = {

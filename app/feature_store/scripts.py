@@ -60,19 +60,12 @@ async def _send(client: Client, script: Script, calls: Sequence[Call], slots: as
             for call in calls:
                 pipeline.evalsha(script.sha, len(call.keys), *call.keys, *call.args)
             return await pipeline.execute(raise_on_error=False)
-    # redis-py does not pipeline EVALSHA on a cluster. Calls on one key stay in order, others run side by side.
-    groups: dict[str, list[int]] = {}
-    for i, call in enumerate(calls):
-        groups.setdefault(call.keys[0], []).append(i)
-    replies: list[Any] = [None] * len(calls)
 
-    async def send_group(group: list[int]) -> None:
-        for i in group:
-            async with slots:
-                try:
-                    replies[i] = await client.evalsha(script.sha, len(calls[i].keys), *calls[i].keys, *calls[i].args)
-                except ResponseError as error:
-                    replies[i] = error
+    async def send(call: Call) -> Any:
+        async with slots:
+            try:
+                return await client.evalsha(script.sha, len(call.keys), *call.keys, *call.args)
+            except ResponseError as error:
+                return error
 
-    await asyncio.gather(*(send_group(group) for group in groups.values()))
-    return replies
+    return await asyncio.gather(*map(send, calls))  # redis-py does not pipeline EVALSHA on a cluster

@@ -122,12 +122,10 @@ class FeatureStore:
         batch = Batch(events, self._keys, schema, now_ms, clock_shift_ms)
         pieces = batch.pieces()
         turn = self._turn_of_pieces if len(pieces) > 1 else nullcontext()
+        for piece in pieces:
+            async with turn:
+                batch.answered(piece, await self._write(APPLY_EVENTS, batch.calls(piece)))
         if pieces:
-            with self._write_breaker.guard(*FAILURES):
-                for piece in pieces:
-                    async with asyncio.timeout(self._write_bound_s), turn:
-                        replies = await run(self._writer, APPLY_EVENTS, batch.calls(piece), self._write_slots)
-                    batch.answered(piece, replies)
             await self._refresh_durability()
         return batch.results
 

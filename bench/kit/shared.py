@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from app.feature_store.embedded import find_server, socket_path
+from app.feature_store.embedded import find_server, prepare_socket, socket_path
 from bench.kit.processes import CannotRun, Running, clean_environment, running
 from models.contract.versions import bundle_path, read_active, write_active
 
@@ -37,8 +37,7 @@ def redis_server(folder: Path, cores: Sequence[int]) -> Iterator[SharedRedis]:
     service's time."""
     folder = folder.absolute()  # the server reads paths from its own folder
     socket = socket_path(folder)
-    socket.parent.mkdir(parents=True, exist_ok=True)
-    socket.unlink(missing_ok=True)  # of a run that was killed: its being there says that the server is ready
+    prepare_socket(socket, folder)  # one of a run that was killed would say that the server is ready
     command = [find_server(), "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
     with running([*command, "--dir", str(folder)], log=folder / "redis.log", cores=cores, ready=socket.exists) as redis:
         yield SharedRedis(f"unix://{socket}", redis.process.pid)

@@ -174,3 +174,16 @@ async def test_large_batches_that_come_together_take_turns(tmp_path: Path) -> No
         )
         assert sum(one["cmd"] == "evalsha" for one in client.client_list()) == 1
         await store.aclose()
+
+
+async def test_waiting_for_other_batches_is_no_failure_of_redis(redis_url: str, key_prefix: str) -> None:
+    """A turn that others hold for longer than a write may take."""
+    settings = StoreSettings(prefix=key_prefix, write_timeout_s=0.2)
+    store = await FeatureStore.connect(redis_url, settings)
+    async with store._turn_of_pieces:
+        waiting = asyncio.create_task(
+            store.apply([purchase("u", number) for number in range(2 * PIECE)], SCHEMA, NOW_MS)
+        )
+        await asyncio.sleep(2 * store._write_bound_s)
+    assert [result.status for result in await waiting] == ["accepted"] * 2 * PIECE
+    await store.aclose()

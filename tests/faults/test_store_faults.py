@@ -149,6 +149,28 @@ async def test_while_the_breaker_is_open_nothing_is_sent(tmp_path: Path) -> None
         await store.aclose()
 
 
+async def test_the_first_piece_of_a_batch_that_is_stored_closes_the_breaker(tmp_path: Path) -> None:
+    """Whoever comes then is not held back until the last."""
+    with EmbeddedRedis(tmp_path) as server:
+        now = 100.0
+        settings = StoreSettings(write_timeout_s=0.5, breaker_failures=1, breaker_open_s=5)
+        store = await FeatureStore.connect(server.url, settings, clock=lambda: now)
+        await store.apply([view("u", "i")], SCHEMA, NOW_MS)
+        os.kill(server.pid, signal.SIGSTOP)
+        with pytest.raises(FeatureStoreUnavailable, match="does not answer"):
+            await store.apply([view("u", "i")], SCHEMA, NOW_MS)
+        os.kill(server.pid, signal.SIGCONT)
+        with pytest.raises(FeatureStoreUnavailable, match="asked again in a moment"):
+            await store.apply([view("u", "i")], SCHEMA, NOW_MS)
+        now += settings.breaker_open_s
+        many = asyncio.create_task(store.apply([view(f"u{n}", "i") for n in range(1_000)], SCHEMA, NOW_MS))
+        await until(lambda: store._write_breaker.state == "closed")
+        assert [result.status for result in await store.apply([view("v", "i")], SCHEMA, NOW_MS)] == ["accepted"]
+        assert not many.done()
+        await many
+        await store.aclose()
+
+
 async def test_a_restarted_server_gets_the_scripts_again(store: FeatureStore, redis_url: str, key_prefix: str) -> None:
     """A server that has forgotten the script is given it, and each event of the batch is applied once."""
     await store.apply([view("u", "i0")], SCHEMA, NOW_MS)

@@ -135,7 +135,14 @@ def listed(
     items, scores, sources, because: [k]; scores are rounded to six places, which is what float32 has of a score around
     1; sources are positions in `names`; because is the item that is the reason, or negative.  strings: ids of items.
     """
-    ids = iter(strings(np.concatenate([items, because[because >= 0]])))
+    if not len(items) == len(scores) == len(sources) == len(because):
+        told = f"{len(items)} items, but {len(scores)} scores, {len(sources)} sources, {len(because)} reasons"
+        raise ValueError(told)
+    places = np.concatenate([items, because[because >= 0]])
+    named = strings(places)
+    if len(named) != len(places):
+        raise ValueError(f"{len(places)} items, but {len(named)} ids")
+    ids = iter(named)
     rounded = np.round(scores.astype(np.float64), 6).tolist()
     rows: list[Any] = [
         {"item_id": next(ids), "rank": rank, "score": score, "source": names[source], "reason": None}

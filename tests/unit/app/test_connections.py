@@ -138,6 +138,11 @@ async def test_an_offer_to_upgrade_is_passed_over(edge: Edge) -> None:
     assert [a.told for a in await edge.ask(chunked)] == [(200, 3)]
     [answer] = await edge.ask(recommend(3, UPGRADE, b"1.0"))
     assert (answer.told, answer.headers["connection"]) == ((200, 3), "close")
+
+
+async def test_what_follows_an_offer_to_upgrade_is_refused_by_its_name(edge: Edge) -> None:
+    found = await edge.ask(recommend(3, UPGRADE) + of_size(MAX_HEAD + 1), answers=2)
+    assert [a.told for a in found] == [(200, 3), (431, "head_too_large")]
     assert [a.told for a in await edge.ask(b"GET /livez HTTP/1.1\r\n" + UPGRADE + b"\r\n")] == [(200, 0)]
 
 
@@ -164,6 +169,22 @@ async def test_what_cannot_be_read_is_refused_as_all_errors_are(edge: Edge) -> N
         assert sorted(answer.body["error"]) == ["code", "details", "message", "request_id"]
         assert answer.body["error"]["request_id"] == answer.headers["x-request-id"]
         assert (answer.headers["content-type"], answer.headers["connection"]) == ("application/json", "close")
+
+
+async def test_a_refused_caller_that_still_sends_is_read_and_not_reset(edge: Edge) -> None:
+    """Its body had made the service stop reading."""
+    caller = await edge.call()
+    chunk = b"11170\r\n" + b" " * 70_000 + b"\r\n"
+    caller.writer.write(b"POST /recommend HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + chunk + b"zz\r\n")
+    await edge.has(lambda connection: connection._refused)
+    for _ in range(40):
+        caller.writer.write(b"a" * 65_536)
+        await edge.turns()
+    caller.writer.write_eof()
+    assert (await caller.answer()).told == (400, "malformed_request")
+    assert await caller.reader.read() == b""
+    caller.writer.close()
+    await edge.gone()
 
 
 async def test_what_came_whole_before_is_answered_first(edge: Edge) -> None:

@@ -337,9 +337,10 @@ def test_a_source_without_a_name(form: Any) -> None:
         form.listed(one, one.astype(np.float32), np.array([1], np.uint8), one, lambda places: ["a", "b"], ("near",))
 
 
-def test_rows_need_as_many_of_each() -> None:
+@pytest.mark.parametrize("form", [plain, compiled])
+def test_rows_need_as_many_of_each(form: Any) -> None:
     one = np.zeros(1, np.int64)
     with pytest.raises(ValueError, match="1 items, but 2 scores, 1 sources, 1 reasons"):
-        compiled.listed(one, np.zeros(2, np.float32), one.astype(np.uint8), one, lambda places: ["a", "b"], ("near",))
+        form.listed(one, np.zeros(2, np.float32), one.astype(np.uint8), one, lambda places: ["a", "b"], ("near",))
     with pytest.raises(ValueError, match="2 items, but 1 ids"):
-        compiled.listed(one, np.zeros(1, np.float32), one.astype(np.uint8), one, lambda places: ["a"], ("near",))
+        form.listed(one, np.zeros(1, np.float32), one.astype(np.uint8), one, lambda places: ["a"], ("near",))
