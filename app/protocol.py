@@ -28,7 +28,7 @@ class Protocol(HttpToolsProtocol):
         self._unfinished: Any = None  # the scope of a request that began in an earlier read
         self._more = 0  # the bytes of it that came in later ones
         self._head_fits = True  # a head that ends in this read cannot be too large
-        self._seen: tuple[Any, Any, int] = (0, 0, 0)  # the scope, cycle and limit that `tick` found, and how often again
+        self._seen: tuple[Any, Any, int] = (0, 0, 0)  # scope, cycle and limit that `tick` found, and how often again
         self._ticks = 0
         super().connection_made(self._answers)
 
