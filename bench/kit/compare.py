@@ -33,8 +33,9 @@ class Difference:
 
 
 def compare(first: Results, second: Results) -> list[Difference]:
-    """Of every figure that both runs have."""
+    """Of every figure that both runs have; one that is zero, as Redis's time for a service without it, has no ratio."""
     names = [name for name in first.figures if name in second.figures]
+    names = [name for name in names if first.figures[name].value and second.figures[name].value]
     return [_difference(name, first, second) for name in names]
 
 
@@ -43,7 +44,7 @@ def _difference(name: str, first: Results, second: Results) -> Difference:
     base = RELATIVE_TO.get(unit)
     relative = base is not None and name != base and all(_pairs(run, name, base) for run in (first, second))
     rounds = [_values(run, name, base if relative else None) for run in (first, second)]
-    ratio = float(np.median(rounds[1]) / np.median(rounds[0])) if np.median(rounds[0]) else float("nan")
+    ratio = float(np.median(rounds[1]) / np.median(rounds[0]))
     if min(len(values) for values in rounds) < 3:
         return Difference(name, ratio, float("nan"), float("nan"), relative, "too few rounds")
     low, high = _interval(*rounds)

@@ -121,6 +121,12 @@ def test_noise_is_told_from_a_change() -> None:
     assert [found.verdict for found in compare(first, second)] == ["no difference seen"]
 
 
+def test_what_is_zero_has_no_ratio() -> None:
+    """The no-op has no Redis."""
+    first, second = (Results(ABOUT, figures(redis_us__noop=[0, 0, 0], cpu_us__60k=[5, 6, 7])) for _ in range(2))
+    assert [found.name for found in compare(first, second)] == ["cpu_us/60k"]
+
+
 def test_two_rounds_are_too_few_to_say() -> None:
     run = Results(ABOUT, figures(cpu_us__60k=[500, 510]))
     (found,) = compare(run, run)
