@@ -15,7 +15,7 @@ from models.distributed import BatchLoss, own_rows
 from models.fitting import Fit, fit_steps
 from models.hardware import device_of, placed
 from models.item_features import item_features
-from models.losses import bce, full_softmax, gbce, sampled_softmax, widened
+from models.losses import CHUNK, bce, full_softmax, gbce, sampled_softmax, widened
 from models.options import SasRecOptions
 from models.positives import Positives
 from models.retrieval.batches import HistoryWindows
@@ -140,8 +140,12 @@ class SasRecTask:
         own, others = (
             model.item_vectors() if drawn is None else model.items(drawn) for model in (self._model, taught.teacher)
         )
-        soft = soft_items((vectors @ own.T).float(), (told @ others.T).detach(), taught.temperature, log_proposal)
-        return (1.0 - taught.weight) * hard + taught.weight * soft
+        others = others.detach()
+        soft = [
+            len(users) * soft_items(widened(users @ own.T), theirs @ others.T, taught.temperature, log_proposal)
+            for users, theirs in zip(torch.split(vectors, CHUNK), torch.split(told, CHUNK), strict=True)
+        ]
+        return (1.0 - taught.weight) * hard + taught.weight * torch.stack(soft).sum() / len(vectors)
 
     def _negatives(
         self, users: NDArray[np.int64], rng: np.random.Generator
