@@ -62,7 +62,7 @@ PROFILES: dict[Profile, ExportProfile] = {
         vectors=SMALLER,
         item_rows=(Components(0.1), Components(0.05), *SMALLER),
         embeddings=SMALLER,
-        neighbours=(NeighbourLists(20, "fp16"), NeighbourLists(None, "fp16"), NeighbourLists(None, "fp32")),
+        neighbours=(NeighbourLists(28, "fp8"), NeighbourLists(None, "fp16"), NeighbourLists(None, "fp32")),
         limits=Limits(overlap=0.85),  # other items of the same worth may take a place
         in_all=Limits(0.01, 0.80),
         smallest_index=True,

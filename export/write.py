@@ -55,8 +55,9 @@ class BundleContent:
 
     items_folder: of a prepared dataset; what serving reads of it is written in the smallest types that hold it.
     item_vectors: N rows of d numbers.  neighbours: signed integers [N, m].  ranking: None to serve the retrieval order.
-    neighbours_similarity: float32 or float16 [N, m].  popular: int64 [p].  item_tables: arrays for the cross features,
-    by name.  user_tower: ONNX.  faiss_index: from faiss.serialize_index; None where the index is made of the vectors.
+    neighbours_similarity: float32 or float16 [N, m], or the bytes of fp8.  popular: int64 [p].  item_tables: arrays for
+    the cross features, by name.  user_tower: ONNX.  faiss_index: from faiss.serialize_index; None where the index is
+    made of the vectors.
     graphs, tables: by path in the bundle, what was shipped and why.
     """
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from models.compress.inherit import inherits
 from models.compress.options import CompressSection
 from models.compress.retrieval import sasrec_of, without_units
 from models.compress.size import parameters, student_ranker, student_sasrec
@@ -35,7 +36,7 @@ class Plan:
             return options
         ranker = options.ranker
         if variant.ranking != "pruned":
-            ranker = self._student()
+            ranker = self._student(variant)
         if variant.ranking in ("pruned", "distilled-pruned"):
             if ranker.model in WITHOUT_UNITS:
                 raise ValueError(
@@ -67,20 +68,28 @@ class Plan:
         before, after = self.trained.ranker, self.options(variant).ranker
         told = []
         if variant.ranking in ("distilled", "distilled-pruned", "small"):
-            teacher, student = self.teacher.options.ranker, self._student()
+            teacher, student = self.teacher.options.ranker, self._student(variant)
             kind = "" if student.model == teacher.model else f"{student.model}, "
             sizes = f"{self._size(teacher):,} parameters to {self._size(student):,}"
             shape = f"{kind}dim {student.dim}, hidden {student.hidden}"
-            told, before = [f"{_told_of_student(variant.ranking)}: {sizes}, {shape}"], student
+            begun = ", begun with the teacher's weights" if self._inherits(variant, student) else ""
+            told, before = [f"{_told_of_student(variant.ranking)}: {sizes}, {shape}{begun}"], student
         if variant.ranking in ("pruned", "distilled-pruned"):
             told.append(f"structured pruning: hidden units {before.hidden} to {after.hidden}")
         if variant.ranking == "magnitude":
             told.append(self._told_of_zeros())
         return told
 
-    def _student(self) -> RankerOptions:
+    def _student(self, variant: Variant) -> RankerOptions:
+        """One that begins with the teacher's weights keeps all of them while it learns: it has no dropout."""
         teacher = self.teacher.ranker_options(self.trained.ranker)
-        return student_ranker(ranker_inputs(self.dataset), teacher, self.section.student)
+        student = student_ranker(ranker_inputs(self.dataset), teacher, self.section.student)
+        if not self._inherits(variant, student):
+            return student
+        return student.model_copy(update={"dropout": 0.0, "embedding_dropout": 0.0})
+
+    def _inherits(self, variant: Variant, student: RankerOptions) -> bool:
+        return variant.ranking != "small" and inherits(student, self.teacher.options.ranker)
 
     def _smaller_retrieval(self, variant: Variant) -> TrainSection:
         sasrec = sasrec_of(self.trained)

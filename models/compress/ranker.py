@@ -1,7 +1,8 @@
 """A ranker made smaller on the candidate lists that it learned from: pruned, or replaced by a student."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import checkpoint
+from models.compress.inherit import TERMS, inherit, inherits
 from models.compress.magnitude import Pruning
 from models.compress.options import CompressSection
 from models.compress.soft import Taught
+from models.compress.teacher import Teacher
 from models.compress.units import Arrays, cut, most_important, norms, ranker_layers, sizes_after, taylor
 from models.contract.features import cross_names
 from models.data.dataset import Dataset
@@ -46,11 +49,26 @@ class RankerWork:
     run: RankerRun
     log: RunLog
 
-    def student(self, options: TrainSection, taught: Taught | None) -> Smaller:
+    def student(
+        self, options: TrainSection, taught: Taught | None = None, begin: Callable[[Ranker], None] | None = None
+    ) -> Smaller:
         """A new model; by its own labels alone where nobody teaches it."""
         run = self.run
-        fitted = fit_ranker(self.dataset, *self.lists, options, self.log, run.checkpoint, run.key, run.hardware, taught)
+        fitted = fit_ranker(
+            self.dataset, *self.lists, options, self.log, run.checkpoint, run.key, run.hardware, taught, begin
+        )
         return Smaller(checkpoint.weights(fitted.model), fitted.validation)
+
+    def inheritance(self, student: RankerOptions, teacher: Teacher) -> Callable[[Ranker], None] | None:
+        """What gives the student the teacher's weights; None where it has parts that the teacher has not."""
+        options = teacher.options
+        if not inherits(student, options.ranker):
+            return None
+        shape, arrays = options.ranker, checkpoint.weights(teacher.ranker())
+        if "perceptron" in TERMS[student.model]:
+            shape = shape.model_copy(update={"hidden": student.hidden})
+            arrays = self._cut(options, arrays, shape)
+        return partial(inherit, teacher=self._model(shape, arrays))
 
     def without_units(self, options: TrainSection, arrays: Arrays, taught: Taught) -> Smaller:
         """options, arrays: of the model to be pruned. A finished round is kept until the last one is."""

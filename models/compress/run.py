@@ -137,7 +137,10 @@ class _Compression:
             return work.without_units(self._options, self._base.result(RANKER)[0], self._taught_of(stages))
         if variant.ranking == "magnitude":
             return work.with_zeros(self._options, self._base.result(RANKER)[0])
-        return work.student(stages.options, self._taught_of(stages) if variant.ranking == "distilled" else None)
+        if variant.ranking == "small":
+            return work.student(stages.options)
+        begin = work.inheritance(stages.options.ranker, self._plan.teacher)
+        return work.student(stages.options, self._taught_of(stages), begin)
 
     def _lists_of(self, stages: Stages) -> RankerLists:
         """The candidate lists, made once for all rankers on one retrieval model: as the trained ranker had them, so

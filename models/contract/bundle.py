@@ -12,7 +12,7 @@ from models.contract.columns import BytesColumn
 from models.contract.items import ItemTable
 from models.contract.manifest import BundleError, Manifest
 from models.contract.schema import Schema
-from models.contract.tables import DTYPES, INT_TYPES, Precision, RowTable
+from models.contract.tables import DTYPES, INT_TYPES, Precision, RowTable, fp8_values
 from models.contract.verify import verify_bundle
 
 __all__ = ["Bundle", "BundleError", "Manifest", "open_bundle", "verify_bundle"]
@@ -42,9 +42,9 @@ class Bundle:
     """A verified bundle of N items. Arrays are read-only views of the files, shared by all processes that open it.
 
     item_vectors: N rows of d numbers.  neighbours: signed integers [N, m], item indices, most similar first, -1 for
-    none.  neighbours_similarity: float32 or float16 [N, m].  popular: integers [p], item indices, best first.
-    item_part: [N, h], of the type that the ranking head takes; None in a bundle without a ranker, which then has no
-    ranking graphs either.
+    none.  neighbours_similarity: float32 or float16 [N, m]; what is stored in fp8 is read into memory as float16.
+    popular: integers [p], item indices, best first.  item_part: [N, h], of the type that the ranking head takes; None
+    in a bundle without a ranker, which then has no ranking graphs either.
     tables: arrays of item_tables/ by file name without suffix, which the cross features read.
     user_tower, ranking_user, ranking_head: ONNX files.  index: a FAISS file over item_vectors, inner product.
     """
@@ -100,7 +100,7 @@ def open_bundle(path: Path) -> Bundle:
             items=ItemTable.load(path / ITEMS, schema.returned, schema.filterable),
             item_vectors=RowTable(_array(path, ITEM_VECTORS), _scales(path, manifest)),
             neighbours=_array(path, NEIGHBOURS),
-            neighbours_similarity=_array(path, NEIGHBOURS_SIMILARITY),
+            neighbours_similarity=_similarity(path, manifest),
             popular=_array(path, POPULAR),
             item_part=_array(path, ITEM_PART) if manifest.ranking else None,
             tables={name.stem: _array(path, str(name)) for name in tables},
@@ -124,6 +124,15 @@ def _scales(path: Path, manifest: Manifest) -> NDArray[np.float32] | None:
     return _array(path, ITEM_VECTOR_SCALES) if precision_of(manifest, ITEM_VECTORS) == "int8" else None
 
 
+def _similarity(path: Path, manifest: Manifest) -> NDArray[Any]:
+    stored = _array(path, NEIGHBOURS_SIMILARITY)
+    if precision_of(manifest, NEIGHBOURS_SIMILARITY) != "fp8":
+        return stored
+    if stored.dtype != DTYPES["fp8"]:
+        raise BundleError(NEIGHBOURS_SIMILARITY, f"is {stored.dtype} instead of uint8; export the bundle again")
+    return fp8_values(stored)
+
+
 def precision_of(manifest: Manifest, table: str) -> Precision:
     return manifest.tables[table].precision if table in manifest.tables else "fp32"
 
@@ -143,11 +152,11 @@ def _check_shapes(bundle: Bundle) -> None:
         (
             ITEM_VECTORS,
             bundle.item_vectors.stored,
-            _stored(manifest, ITEM_VECTORS),
+            [DTYPES[precision_of(manifest, ITEM_VECTORS)]],
             (num_items, manifest.retrieval.dim),
         ),
         (NEIGHBOURS, bundle.neighbours, index_types, (num_items, *neighbours[1:2])),
-        (NEIGHBOURS_SIMILARITY, bundle.neighbours_similarity, _stored(manifest, NEIGHBOURS_SIMILARITY), neighbours),
+        (NEIGHBOURS_SIMILARITY, bundle.neighbours_similarity, [_similarity_type(manifest)], neighbours),
         (POPULAR, bundle.popular, index_types, (bundle.popular.size,)),
     ]
     if bundle.item_vectors.scales is not None:
@@ -166,8 +175,9 @@ def _check_shapes(bundle: Bundle) -> None:
             raise BundleError(name, f"{reason}; export the bundle again")
 
 
-def _stored(manifest: Manifest, table: str) -> Sequence[type[np.generic]]:
-    return [DTYPES[precision_of(manifest, table)]]
+def _similarity_type(manifest: Manifest) -> type[np.generic]:
+    """As it is read."""
+    return np.float32 if precision_of(manifest, NEIGHBOURS_SIMILARITY) == "fp32" else np.float16
 
 
 def _of_column(name: str, column: BytesColumn, num_items: int) -> list[Expected]:

@@ -95,10 +95,12 @@ def fit_ranker(
     key: str,
     hardware: Hardware = CPU,
     taught: Taught | None = None,
+    begin: Callable[[Ranker], None] | None = None,
 ) -> RankerFit:
     """The ranker with its best weights, in evaluation mode.
 
-    taught: what a teacher says of the training rows.
+    taught: what a teacher says of the training rows.  begin: gives the untrained model its weights; without it the
+    model begins with the mean of the labels and the order of retrieval.
     path, key: of the checkpoint, see TrainingState. The samples must be those that the checkpoint was made with.
     """
     column = cross_names(dataset.schema).index("retrieval_z")
@@ -112,7 +114,7 @@ def fit_ranker(
     model, best = fit_model(
         ranker_inputs(dataset),
         ranker,
-        start,
+        begin or start,
         lambda model: ListTask(model, dataset, train, valid, ranker, seed, taught),
         RankerRun("ranker", key, seed, path, hardware),
         log,

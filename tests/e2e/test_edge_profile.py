@@ -81,7 +81,7 @@ def test_the_edge_bundle_is_served_by_the_same_code(dataset: Dataset, tmp_path: 
         "ranking/item_part.npy": bundle.item_part,
         "neighbours_similarity.npy": bundle.neighbours_similarity,
     }
-    kinds = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
+    kinds = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8, "fp8": np.float16}
     assert {name: array.dtype for name, array in stored.items()} == {
         name: kinds[table.precision] for name, table in manifest.tables.items()
     }

@@ -20,6 +20,13 @@ def test_the_most_similar_neighbours_stay() -> None:
     assert (found.neighbours.dtype, found.similarity.dtype, found.affinity.dtype) == (np.int8, np.float16, np.uint8)
 
 
+def test_similarities_in_eight_bits_are_judged_as_they_are_read() -> None:
+    found = compact_neighbours(TABLES, NeighbourLists(2, "fp8"))
+    assert found.neighbours.tolist() == [[2, 1], [0, -1], [0, 1], [2, 0]]
+    assert found.similarity.tolist() == [[19 / 64, 26 / 256], [0.5, 0], [19 / 64, 26 / 128], [26 / 64, 19 / 64]]
+    assert found.similarity.dtype == np.float16
+
+
 def test_all_neighbours_in_float32_are_the_same_numbers() -> None:
     found = compact_neighbours(TABLES, NeighbourLists(None, "fp32"))
     assert (found.neighbours == TABLES.neighbours).all()

@@ -16,6 +16,7 @@ from models.checkpoint import CheckpointError
 from models.compress.folder import OPTIONS, compressed_folder
 from models.compress.magnitude import layer_weights, zeros
 from models.compress.options import CompressSection, StudentRanker, StudentSasRec
+from models.compress.ranker import RankerWork
 from models.compress.run import compress
 from models.compress.size import parameters
 from models.compress.teacher import Teacher, differing_features
@@ -25,7 +26,11 @@ from models.data.dataset import Dataset, load_dataset
 from models.data.prepare import prepare_dataset
 from models.fitting import Fit
 from models.options import SasRecOptions, TrainSection
+from models.ranker_lists import ranker_lists
+from models.ranking.build import build as build_ranker_model
+from models.ranking.lists import predict
 from models.ranking.options import RankerOptions
+from models.ranking.train import RankerRun, ranker_inputs
 from models.retrieval.sasrec_training import TaughtItems, build, make_task
 from models.run_log import Silent
 from models.stage_files import RANKER, RETRIEVAL, StageFiles
@@ -91,6 +96,8 @@ def test_every_variant_is_a_training_folder_that_says_what_was_done(dataset: Dat
     assert told["magnitude"]["ranking"] == ["magnitude pruning: 50% of the layers' weights are zero"]
     assert [line.split(":")[0] for line in told["distilled-pruned"]["ranking"]] == ["distilled", "structured pruning"]
     assert told["small"]["ranking"][0].startswith("trained small, without a teacher: ")
+    begun = {name: "begun with the teacher's weights" in str(told[name]["ranking"]) for name in VARIANTS}
+    assert [name for name, is_begun in begun.items() if is_begun] == ["distilled", "distilled-pruned", "both-distilled"]
     assert told["retrieval-pruned"]["retrieval"] == ["structured pruning: feed-forward units 32 to 16"]
     assert [bool(told["both-distilled"][part]) for part in ("retrieval", "ranking")] == [True, True]
     assert load_trained(dataset, TRAINED, folder, for_test=False).compression == {}
@@ -136,6 +143,45 @@ def test_a_student_with_a_teacher_is_another_one_than_without(folder: Path) -> N
     one, other = (arrays(compressed_folder(folder, name), RANKER) for name in ("distilled", "small"))
     assert one.keys() == other.keys()
     assert not all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_a_student_that_begins_with_the_teachers_weights_has_no_dropout(folder: Path) -> None:
+    found = {name: options_of(compressed_folder(folder, name)).ranker for name in ("distilled", "small")}
+    assert [(one.dropout, one.embedding_dropout) for one in found.values()] == [(0.0, 0.0), (0.1, 0.1)]
+
+
+def test_a_student_begins_near_its_teacher(dataset: Dataset, folder: Path, copied: Path) -> None:
+    """A rate of learning at which nothing is learned leaves it there: what it says of the validation lists is nearer to
+    what the teacher says than what a student says that nobody gave weights."""
+    path = copied / "ranker.npz"
+    slow = TRAINED.model_copy(update={"ranker": TRAINED.ranker.model_copy(update={"learning_rate": 1e-9})})
+    teacher = Teacher(dataset, TRAINED, folder)
+    work = RankerWork(
+        dataset,
+        ranker_lists(dataset, TRAINED, folder, Silent()),
+        SECTION,
+        RankerRun("ranker", "key", 0, path.with_suffix(".checkpoint.npz")),
+        Silent(),
+    )
+    student = slow.ranker.model_copy(update={"model": "wide_deep", "dim": 6, "hidden": [12, 8]})
+    begin = work.inheritance(student, teacher)
+    assert begin is not None
+    valid = work.lists.valid
+    told = predict(teacher.ranker(), dataset, valid)
+    far = []
+    for way in (begin, None):
+        smaller = work.student(slow.model_copy(update={"ranker": student}), begin=way)
+        model = build_ranker_model(ranker_inputs(dataset), student)
+        checkpoint.set_weights(model, smaller.arrays)
+        far.append(float(np.square(predict(model.eval(), dataset, valid) - told).mean()))
+    assert far[0] < far[1] / 2
+
+
+def test_a_student_of_another_kind_begins_anew(dataset: Dataset, copied: Path) -> None:
+    section = CompressSection(student=StudentRanker(model="ipnn", dim=2, hidden=[4, 2]))
+    (path,) = compress(dataset, TRAINED, copied, section, Silent(), ["distilled"])
+    assert options_of(path).ranker.dropout == TRAINED.ranker.dropout
+    assert "begun" not in loaded(dataset, copied, "distilled").compression["ranking"][0]
 
 
 def test_a_pruned_ranker_is_fine_tuned_by_the_whole_one(dataset: Dataset, folder: Path, copied: Path) -> None:

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from models.contract.bundle import BundleError, open_bundle
+from models.contract.tables import fp8_values
 from models.contract.verify import hash_line
 from tests.tiny_bundle import write_tiny_bundle
 
 VECTORS, SCALES = "retrieval/item_vectors.npy", "retrieval/item_vectors.scales.npy"
 INT8 = {VECTORS: {"precision": "int8", "why": "small"}}
+SIMILARITY = "neighbours_similarity.npy"
+FP8 = {SIMILARITY: {"precision": "fp8", "why": "small"}}
 
 
 @pytest.fixture
@@ -47,6 +50,14 @@ def test_int8_vectors_open_with_their_scales(bundle: Path) -> None:
     assert vectors[np.array([1])].tolist() == [((np.arange(8) + 8 - 127) * scales).tolist()]
 
 
+def test_similarities_of_eight_bits_are_read_as_what_they_stand_for(bundle: Path) -> None:
+    stored = np.arange(960).reshape(120, 8).astype(np.uint8)
+    rewrite(bundle, {SIMILARITY: stored}, lambda document: document.update(tables=FP8))
+    similarity = open_bundle(bundle).neighbours_similarity
+    assert similarity.tolist() == fp8_values(stored).tolist()
+    assert similarity[28].tolist() == [0.5 * (1 + step / 16) for step in range(8)], "bytes 224 to 231"
+
+
 @pytest.mark.parametrize(
     ("name", "array", "tables", "message"),
     [
@@ -54,7 +65,11 @@ def test_int8_vectors_open_with_their_scales(bundle: Path) -> None:
         (VECTORS, np.zeros((120, 8), np.float16), {VECTORS: {"precision": "fp32", "why": ""}}, "is float16"),
         ("ranking/item_part.npy", np.zeros((120, 8), np.int8), {}, r"is int8 \[120, 8\] instead of float32"),
         ("ranking/item_part.npy", np.zeros((120, 7), np.float32), {}, r"\[120, 7\] instead of float32 \[120, 8\]"),
-        ("neighbours_similarity.npy", np.zeros((120, 8), np.float16), {}, "is float16"),
+        (SIMILARITY, np.zeros((120, 8), np.float16), {}, "is float16"),
+        (SIMILARITY, np.zeros((120, 8), np.float16), FP8, "is float16 instead of uint8"),
+        (SIMILARITY, np.zeros((120, 7), np.uint8), FP8, r"is float16 \[120, 7\] instead of float16 \[120, 8\]"),
+        (SIMILARITY, np.zeros((120, 8), np.int8), {SIMILARITY: {"precision": "int8", "why": ""}}, "is int8"),
+        (VECTORS, np.zeros((120, 8), np.float16), {VECTORS: {"precision": "fp8", "why": ""}}, "instead of uint8"),
         ("neighbours.npy", np.zeros((120, 8), np.uint8), {}, "is uint8 .* instead of int8 or int16 or int32 or int64"),
         ("items/filters/brand.npy", np.zeros(120, np.float32), {}, "is float32"),
         ("items/fields/category.codes.npy", np.zeros(119, np.uint8), {}, r"is uint8 \[119\] instead of uint8"),
