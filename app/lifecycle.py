@@ -11,9 +11,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from app.engine import Engine, open_engine
+from app.engine import Engine
 from app.errors import ActivationFailed, BundleRefused, NotFound, NotReady
 from app.logs import log
+from app.opening import open_engine
 from app.settings import Settings
 from app.warmup import warm_up
 from app.wire import Activation, BundleInfo, Bundles

@@ -15,8 +15,9 @@ import orjson
 
 import app.http  # noqa: F401  what a service process has loaded before it opens a bundle
 from app.call import Call
-from app.engine import Engine, open_engine
+from app.engine import Engine
 from app.flow import Flow
+from app.opening import open_engine
 from app.settings import Settings
 from app.wire import RecommendRequest
 from models.contract.state import UserState, unpack

@@ -87,7 +87,7 @@ def _port(settings: Settings, *, running: bool) -> Check:
 
 def bundle_checks(bundles_dir: Path, settings: Settings, now: datetime) -> list[Check]:
     """The active bundle, every byte, and requests replayed on it as a worker does before it is ready."""
-    from app.engine import open_engine
+    from app.opening import open_engine
     from app.warmup import warm_up
     from models.contract.bundle import BundleError
     from models.contract.versions import bundle_path, read_active

@@ -11,11 +11,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engine import Engine, open_engine
+from app.engine import Engine
 from app.feature_store.connection import StoreSettings
 from app.feature_store.embedded import EmbeddedRedis
 from app.feature_store.load import LoadJob, load_states
 from app.feature_store.store import FeatureStore
+from app.opening import open_engine
 from app.recommender import Recommender
 from app.settings import Settings
 from app.wire import Recommendation, RecommendRequest

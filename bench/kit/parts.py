@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from app.answer import answer
 from app.call import Call, features_of, read_user
 from app.candidates import retrieve
-from app.engine import Engine, open_engine
+from app.engine import Engine
+from app.opening import open_engine
 from app.ranking import rank
 from app.settings import Settings
 from app.wire import RecommendRequest

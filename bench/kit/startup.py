@@ -30,7 +30,7 @@ def rest() -> dict[str, float]:
 def bundle(folder: Path) -> dict[str, float]:
     """load_s: wall clock, with the files in the page cache or not, as the machine has them."""
     import app.worker  # noqa: F401  what is loaded before a bundle is
-    from app.engine import open_engine
+    from app.opening import open_engine
     from app.settings import Settings
     from app.warmup import warm_up
 

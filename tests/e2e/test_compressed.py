@@ -11,8 +11,8 @@ from planted import user_id, write_planted
 from typer.testing import CliRunner
 
 from app.call import Call, resolve_items
-from app.engine import open_engine
 from app.flow import Flow
+from app.opening import open_engine
 from app.settings import Settings
 from app.wire import RecommendRequest
 from cli import export as export_command

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from app.call import Call, resolve_items
-from app.engine import Engine, open_engine
+from app.engine import Engine
 from app.flow import Flow
+from app.opening import open_engine
 from app.routes.similar import similar_items
 from app.settings import Settings
 from app.wire import Recommendation, RecommendRequest

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.call import Call, resolve_items
-from app.engine import Engine, open_engine
+from app.engine import Engine
 from app.flow import Flow
+from app.opening import open_engine
 from app.settings import Settings
 from app.wire import Recommendation, RecommendRequest
 from cli import export as export_command

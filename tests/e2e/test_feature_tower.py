@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from app.call import Call
-from app.engine import Engine, open_engine
+from app.engine import Engine
 from app.flow import Flow
+from app.opening import open_engine
 from app.recommender import Recommender
 from app.settings import Settings
 from app.wire import RecommendRequest

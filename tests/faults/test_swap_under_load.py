@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from app.call import Call, resolve_items
-from app.engine import open_engine
 from app.flow import Flow
+from app.opening import open_engine
 from app.settings import Settings
 from app.wire import RecommendRequest
 from tests.service_process import RunningService, eventually, load, make_bundles, serving

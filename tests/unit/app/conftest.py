@@ -7,8 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.engine import Engine, open_engine
+from app.engine import Engine
 from app.main import create_app
+from app.opening import open_engine
 from app.recommender import Recommender
 from app.service import Service
 from app.settings import Settings

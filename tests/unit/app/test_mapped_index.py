@@ -8,7 +8,8 @@ import faiss
 import numpy as np
 import pytest
 
-from app.engine import MAPPED, Engine
+from app.engine import Engine
+from app.opening import MAPPED
 
 
 def test_the_index_of_a_bundle_is_not_copied_into_the_process(engine: Engine) -> None:

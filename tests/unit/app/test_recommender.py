@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from app.answer import top_k
 from app.call import Call, read_user, resolve_items
-from app.engine import Engine, open_engine
+from app.engine import Engine
 from app.errors import InvalidRequest
 from app.filters import allowed_items
 from app.flow import Flow
+from app.opening import open_engine
 from app.ranking import best_first, finite
 from app.recommender import Recommender
 from app.settings import Settings

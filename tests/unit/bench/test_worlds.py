@@ -10,8 +10,8 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from app.engine import open_engine
 from app.filters import allowed_items
+from app.opening import open_engine
 from bench.kit.shop import make_catalogue
 from bench.kit.worlds import NUM_STEPS, World, build_world, demo_world, item_numbers, request_bodies, world_key
 from cli.main import app

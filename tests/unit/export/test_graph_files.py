@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from app.engine import open_engine
+from app.opening import open_engine
 from export.graph_files import LARGE, write_graph
 from export.graphs import open_session
 from export.write import write_bundle
