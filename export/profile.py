@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from export.gates import MAX_NDCG_LOSS, MIN_OVERLAP
 from models.contract.manifest import Profile
-from models.contract.tables import Precision
+from models.contract.tables import Precision, SimilarityPrecision
 
 
 class Limits(NamedTuple):
@@ -20,7 +20,7 @@ class NeighbourLists(NamedTuple):
     """per_item: how many are kept, None for all.  precision: of their similarities."""
 
     per_item: int | None
-    precision: Precision
+    precision: SimilarityPrecision
 
 
 EACH = Limits()
@@ -62,7 +62,7 @@ PROFILES: dict[Profile, ExportProfile] = {
         vectors=SMALLER,
         item_rows=(Components(0.1), Components(0.05), *SMALLER),
         embeddings=SMALLER,
-        neighbours=(NeighbourLists(28, "fp8"), NeighbourLists(None, "fp16"), NeighbourLists(None, "fp32")),
+        neighbours=(NeighbourLists(28, "fp8"), NeighbourLists(None, "fp8"), NeighbourLists(None, "fp32")),
         limits=Limits(overlap=0.85),  # other items of the same worth may take a place
         in_all=Limits(0.01, 0.80),
         smallest_index=True,

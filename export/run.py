@@ -15,7 +15,7 @@ from export.ship_tables import ship_vectors
 from export.write import BundleContent
 from models.contract import bundle as layout
 from models.contract.manifest import Gate, GraphInfo, Manifest, Profile, RetrievalInfo, TableInfo
-from models.contract.tables import fp8_bytes
+from models.contract.tables import stored_similarity
 from models.data.dataset import Dataset
 from models.retrieval.snapshot import snapshot
 from models.trained import Trained
@@ -102,7 +102,7 @@ def build_content(
         items_folder=dataset.folder / "items",
         item_vectors=vectors.form,
         neighbours=tables.neighbours,
-        neighbours_similarity=fp8_bytes(tables.similarity) if form.precision == "fp8" else tables.similarity,
+        neighbours_similarity=stored_similarity(tables.similarity, form.precision),
         popular=retrieval.popular,
         user_tower=tower.graph,
         faiss_index=index.data,

@@ -13,7 +13,7 @@ from export.profile import ExportProfile, NeighbourLists
 from export.quality import K, RankingParts, Requests, compare, padded, ranked_lists, ranked_requests
 from models.contract.features import ItemTables
 from models.contract.manifest import Gate, RankingInfo
-from models.contract.tables import DTYPES, fp8_bytes, fp8_values, smallest_int
+from models.contract.tables import read_similarity, smallest_int, stored_similarity
 from models.data.dataset import Dataset
 from models.offline import Retrieval, candidates, user_vectors
 
@@ -80,10 +80,9 @@ def in_all_gates(
 def compact_neighbours(tables: ItemTables, form: NeighbourLists) -> ItemTables:
     """The first neighbours of each item, as they are read; the item indices in the smallest type that holds them."""
     count = form.per_item if form.per_item is not None else tables.neighbours.shape[1]
-    similarity = tables.similarity[:, :count]
     return ItemTables(
         tables.neighbours[:, :count].astype(smallest_int(len(tables.neighbours) - 1, signed=True)),
-        fp8_values(fp8_bytes(similarity)) if form.precision == "fp8" else similarity.astype(DTYPES[form.precision]),
+        read_similarity(stored_similarity(tables.similarity[:, :count], form.precision)),
         tables.affinity.astype(smallest_int(int(tables.affinity.max(initial=0)), signed=False)),
     )
 

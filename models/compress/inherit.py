@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.ranking.options import RankerName, RankerOptions
 from models.ranking.pieces import Ranker
 
-# models that are sums of these terms, over the same vectors
+# models that are sums of these terms, over the same vectors; a Wide & Deep has crosses only where its teacher has them
 TERMS: Final[dict[RankerName, set[str]]] = {
     "lr": {"linear"},
     "fm": {"linear", "pairs"},
@@ -43,8 +43,8 @@ def inherit(student: Ranker, teacher: Ranker) -> None:
     pairs = [(student.user_module, teacher.user_module), (student.item_module, teacher.item_module)]
     vectors = torch.cat([table for _, side in pairs for table in side.embedding.parameters()])
     (width,) = {table.shape[1] for table in student.user_module.embedding.parameters()}
-    _, ascending = torch.linalg.eigh((vectors.T @ vectors).double())
-    directions = ascending.flip(1)[:, :width].T.to(vectors.dtype)
+    _, ascending = torch.linalg.eigh(vectors.T @ vectors)
+    directions = ascending.flip(1)[:, :width].T
     for own, other in pairs:
         _give(own.embedding, other.embedding, directions)
         _give_each(own.halves, other.halves, directions)

@@ -69,12 +69,15 @@ class Plan:
         told = []
         if variant.ranking in ("distilled", "distilled-pruned", "small"):
             teacher, student = self.teacher.options.ranker, self._student(variant)
+            begun = self._inherits(variant, student)
+            if begun:  # pruned or not, it is one student from the start
+                student = after
             kind = "" if student.model == teacher.model else f"{student.model}, "
             sizes = f"{self._size(teacher):,} parameters to {self._size(student):,}"
             shape = f"{kind}dim {student.dim}, hidden {student.hidden}"
-            begun = ", begun with the teacher's weights" if self._inherits(variant, student) else ""
-            told, before = [f"{_told_of_student(variant.ranking)}: {sizes}, {shape}{begun}"], student
-        if variant.ranking in ("pruned", "distilled-pruned"):
+            start = ", begun with the teacher's weights" if begun else ""
+            told, before = [f"{_told_of_student(variant.ranking)}: {sizes}, {shape}{start}"], student
+        if before.hidden != after.hidden and variant.ranking in ("pruned", "distilled-pruned"):
             told.append(f"structured pruning: hidden units {before.hidden} to {after.hidden}")
         if variant.ranking == "magnitude":
             told.append(self._told_of_zeros())

@@ -52,7 +52,7 @@ class RankerWork:
     def student(
         self, options: TrainSection, taught: Taught | None = None, begin: Callable[[Ranker], None] | None = None
     ) -> Smaller:
-        """A new model; by its own labels alone where nobody teaches it."""
+        """A new model; by its own labels alone where nobody teaches it.  begin: see `fit_ranker`."""
         run = self.run
         fitted = fit_ranker(
             self.dataset, *self.lists, options, self.log, run.checkpoint, run.key, run.hardware, taught, begin
@@ -60,12 +60,13 @@ class RankerWork:
         return Smaller(checkpoint.weights(fitted.model), fitted.validation)
 
     def inheritance(self, student: RankerOptions, teacher: Teacher) -> Callable[[Ranker], None] | None:
-        """What gives the student the teacher's weights; None where it has parts that the teacher has not."""
+        """What gives the student the teacher's weights; None where it has parts that the teacher has not. Its hidden
+        units are those with which the teacher, cut down, validates best."""
         options = teacher.options
         if not inherits(student, options.ranker):
             return None
         shape, arrays = options.ranker, checkpoint.weights(teacher.ranker())
-        if "perceptron" in TERMS[student.model]:
+        if "perceptron" in TERMS[student.model] and student.hidden != shape.hidden:
             shape = shape.model_copy(update={"hidden": student.hidden})
             arrays = self._cut(options, arrays, shape)
         return partial(inherit, teacher=self._model(shape, arrays))

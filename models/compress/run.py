@@ -129,10 +129,6 @@ class _Compression:
         files.finish(RANKER, found.arrays, {"ndcg@10": found.figure, "retrieval_ndcg@10": work.retrieval_figure()})
 
     def _smaller(self, variant: Variant, stages: Stages, work: RankerWork) -> Smaller:
-        if variant.ranking == "distilled-pruned":
-            options = self._plan.options(VARIANTS["distilled"])
-            first = StageFiles(self._dataset, options, self.make("distilled"))
-            return work.without_units(options, first.result(RANKER)[0], self._taught_of(stages))
         if variant.ranking == "pruned":
             return work.without_units(self._options, self._base.result(RANKER)[0], self._taught_of(stages))
         if variant.ranking == "magnitude":
@@ -140,7 +136,11 @@ class _Compression:
         if variant.ranking == "small":
             return work.student(stages.options)
         begin = work.inheritance(stages.options.ranker, self._plan.teacher)
-        return work.student(stages.options, self._taught_of(stages), begin)
+        if variant.ranking == "distilled" or begin is not None:  # pruned before it begins rather than afterwards
+            return work.student(stages.options, self._taught_of(stages), begin)
+        options = self._plan.options(VARIANTS["distilled"])
+        first = StageFiles(self._dataset, options, self.make("distilled"))
+        return work.without_units(options, first.result(RANKER)[0], self._taught_of(stages))
 
     def _lists_of(self, stages: Stages) -> RankerLists:
         """The candidate lists, made once for all rankers on one retrieval model: as the trained ranker had them, so

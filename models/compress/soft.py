@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.losses import CHUNK, widened
+
 Kind = Literal["rows", "lists"]
 
 
@@ -59,15 +61,31 @@ def soft_lists(logits: Tensor, teacher: Tensor, row_list: Tensor, temperature: f
     return temperature**2 * (told.exp() * (told - found)).sum() / (int(row_list[-1]) + 1)
 
 
-def soft_items(logits: Tensor, teacher: Tensor, temperature: float = 1.0, log_proposal: Tensor | None = None) -> Tensor:
-    """Divergence of the softmax over items from the teacher's, mean over rows.
+class Vectors(NamedTuple):
+    """One model's, of moments and of items; a product of the two is a logit.  moments: [n, d].  items: [k, d]."""
 
-    logits, teacher: float32 [b, k].  log_proposal: float32 [k], logarithm of the probability with which each of the k
-    items was drawn; subtracted from both, as in `models.losses.sampled_softmax`. None for the whole catalogue.
+    moments: Tensor
+    items: Tensor
+
+
+def soft_items(own: Vectors, told: Vectors, temperature: float = 1.0, log_proposal: Tensor | None = None) -> Tensor:
+    """Divergence of the softmax over items from the teacher's, mean over moments. Logits are made CHUNK moments at a
+    time.
+
+    own, told: of the same n > 0 moments and k items, each in dimensions of its own.  log_proposal: float32 [k],
+    logarithm of the probability with which each of the k items was drawn; subtracted from both, as in
+    `models.losses.sampled_softmax`. None for the whole catalogue.
     """
     shift = 0.0 if log_proposal is None else log_proposal
-    told, found = (torch.log_softmax(side / temperature - shift, 1) for side in (teacher, logits))
-    return temperature**2 * F.kl_div(found, told, reduction="batchmean", log_target=True)
+
+    def log_shares(moments: Tensor, items: Tensor) -> Tensor:
+        return torch.log_softmax(widened(moments @ items.T) / temperature - shift, 1)
+
+    losses = [
+        F.kl_div(log_shares(ours, own.items), log_shares(theirs, told.items), reduction="sum", log_target=True)
+        for ours, theirs in zip(torch.split(own.moments, CHUNK), torch.split(told.moments, CHUNK), strict=True)
+    ]
+    return temperature**2 * torch.stack(losses).sum() / len(own.moments)
 
 
 def _log_softmax(logits: Tensor, row_list: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Opening a bundle: verify it, then memory-map its arrays. The graphs and the index are left to who runs them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -12,7 +12,15 @@ from models.contract.columns import BytesColumn
 from models.contract.items import ItemTable
 from models.contract.manifest import BundleError, Manifest
 from models.contract.schema import Schema
-from models.contract.tables import DTYPES, INT_TYPES, Precision, RowTable, fp8_values
+from models.contract.tables import (
+    DTYPES,
+    INT_TYPES,
+    SIMILARITY_DTYPES,
+    Precision,
+    RowTable,
+    SimilarityPrecision,
+    read_similarity,
+)
 from models.contract.verify import verify_bundle
 
 __all__ = ["Bundle", "BundleError", "Manifest", "open_bundle", "verify_bundle"]
@@ -39,12 +47,13 @@ Expected = tuple[str, NDArray[Any], Sequence[type[np.generic]], tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle of N items. Arrays are read-only views of the files, shared by all processes that open it.
+    """A verified bundle of N items. Arrays are read-only views of the files, shared by all processes that open it; only
+    similarities in fp8 are an array of float16 in each process.
 
     item_vectors: N rows of d numbers.  neighbours: signed integers [N, m], item indices, most similar first, -1 for
-    none.  neighbours_similarity: float32 or float16 [N, m]; what is stored in fp8 is read into memory as float16.
-    popular: integers [p], item indices, best first.  item_part: [N, h], of the type that the ranking head takes; None
-    in a bundle without a ranker, which then has no ranking graphs either.
+    none.  neighbours_similarity: float32 or float16 [N, m].  popular: integers [p], item indices, best first.
+    item_part: [N, h], of the type that the ranking head takes; None in a bundle without a ranker, which then has no
+    ranking graphs either.
     tables: arrays of item_tables/ by file name without suffix, which the cross features read.
     user_tower, ranking_user, ranking_head: ONNX files.  index: a FAISS file over item_vectors, inner product.
     """
@@ -100,7 +109,7 @@ def open_bundle(path: Path) -> Bundle:
             items=ItemTable.load(path / ITEMS, schema.returned, schema.filterable),
             item_vectors=RowTable(_array(path, ITEM_VECTORS), _scales(path, manifest)),
             neighbours=_array(path, NEIGHBOURS),
-            neighbours_similarity=_similarity(path, manifest),
+            neighbours_similarity=_array(path, NEIGHBOURS_SIMILARITY),
             popular=_array(path, POPULAR),
             item_part=_array(path, ITEM_PART) if manifest.ranking else None,
             tables={name.stem: _array(path, str(name)) for name in tables},
@@ -109,7 +118,7 @@ def open_bundle(path: Path) -> Bundle:
         missing = Path(error.filename).relative_to(path).as_posix()
         raise BundleError(missing, "is needed but the manifest does not name it; export the bundle again") from error
     _check_shapes(bundle)
-    return bundle
+    return replace(bundle, neighbours_similarity=read_similarity(bundle.neighbours_similarity))
 
 
 def _array(path: Path, name: str) -> NDArray[Any]:
@@ -124,16 +133,7 @@ def _scales(path: Path, manifest: Manifest) -> NDArray[np.float32] | None:
     return _array(path, ITEM_VECTOR_SCALES) if precision_of(manifest, ITEM_VECTORS) == "int8" else None
 
 
-def _similarity(path: Path, manifest: Manifest) -> NDArray[Any]:
-    stored = _array(path, NEIGHBOURS_SIMILARITY)
-    if precision_of(manifest, NEIGHBOURS_SIMILARITY) != "fp8":
-        return stored
-    if stored.dtype != DTYPES["fp8"]:
-        raise BundleError(NEIGHBOURS_SIMILARITY, f"is {stored.dtype} instead of uint8; export the bundle again")
-    return fp8_values(stored)
-
-
-def precision_of(manifest: Manifest, table: str) -> Precision:
+def precision_of(manifest: Manifest, table: str) -> Precision | SimilarityPrecision:
     return manifest.tables[table].precision if table in manifest.tables else "fp32"
 
 
@@ -152,11 +152,16 @@ def _check_shapes(bundle: Bundle) -> None:
         (
             ITEM_VECTORS,
             bundle.item_vectors.stored,
-            [DTYPES[precision_of(manifest, ITEM_VECTORS)]],
+            _stored(manifest, ITEM_VECTORS, DTYPES),
             (num_items, manifest.retrieval.dim),
         ),
         (NEIGHBOURS, bundle.neighbours, index_types, (num_items, *neighbours[1:2])),
-        (NEIGHBOURS_SIMILARITY, bundle.neighbours_similarity, [_similarity_type(manifest)], neighbours),
+        (
+            NEIGHBOURS_SIMILARITY,
+            bundle.neighbours_similarity,
+            _stored(manifest, NEIGHBOURS_SIMILARITY, SIMILARITY_DTYPES),
+            neighbours,
+        ),
         (POPULAR, bundle.popular, index_types, (bundle.popular.size,)),
     ]
     if bundle.item_vectors.scales is not None:
@@ -175,9 +180,14 @@ def _check_shapes(bundle: Bundle) -> None:
             raise BundleError(name, f"{reason}; export the bundle again")
 
 
-def _similarity_type(manifest: Manifest) -> type[np.generic]:
-    """As it is read."""
-    return np.float32 if precision_of(manifest, NEIGHBOURS_SIMILARITY) == "fp32" else np.float16
+def _stored(manifest: Manifest, table: str, types: Mapping[Any, type[np.generic]]) -> Sequence[type[np.generic]]:
+    """types: by precision, of those that this table may have."""
+    precision = precision_of(manifest, table)
+    if precision not in types:
+        raise BundleError(
+            table, f"cannot be stored as {precision}, only as {', '.join(types)}; export the bundle again"
+        )
+    return [types[precision]]
 
 
 def _of_column(name: str, column: BytesColumn, num_items: int) -> list[Expected]:

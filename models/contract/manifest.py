@@ -5,7 +5,7 @@ from typing import Final, Literal
 from pydantic import ConfigDict, Field, FiniteFloat
 
 from models.contract.schema import Frozen, Schema
-from models.contract.tables import Precision
+from models.contract.tables import Precision, SimilarityPrecision
 
 FORMAT_VERSION: Final = 2  # 1, whose tables are all of the widest types, is read as well
 Profile = Literal["default", "edge"]
@@ -69,7 +69,7 @@ class GraphInfo(Frozen):
 class TableInfo(Frozen):
     """How the numbers of one table are stored."""
 
-    precision: Precision
+    precision: Precision | SimilarityPrecision
     why: str
 
 

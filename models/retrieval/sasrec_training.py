@@ -9,13 +9,13 @@ from torch import Tensor
 
 from models import checkpoint
 from models.baselines import popularity
-from models.compress.soft import soft_items
+from models.compress.soft import Vectors, soft_items
 from models.data.dataset import Dataset
 from models.distributed import BatchLoss, own_rows
 from models.fitting import Fit, fit_steps
 from models.hardware import device_of, placed
 from models.item_features import item_features
-from models.losses import CHUNK, bce, full_softmax, gbce, sampled_softmax, widened
+from models.losses import bce, full_softmax, gbce, sampled_softmax, widened
 from models.options import SasRecOptions
 from models.positives import Positives
 from models.retrieval.batches import HistoryWindows
@@ -140,12 +140,9 @@ class SasRecTask:
         own, others = (
             model.item_vectors() if drawn is None else model.items(drawn) for model in (self._model, taught.teacher)
         )
-        others = others.detach()
-        soft = [
-            len(users) * soft_items(widened(users @ own.T), theirs @ others.T, taught.temperature, log_proposal)
-            for users, theirs in zip(torch.split(vectors, CHUNK), torch.split(told, CHUNK), strict=True)
-        ]
-        return (1.0 - taught.weight) * hard + taught.weight * torch.stack(soft).sum() / len(vectors)
+        both = Vectors(vectors, own), Vectors(told, others.detach())
+        soft = soft_items(*both, taught.temperature, log_proposal)
+        return (1.0 - taught.weight) * hard + taught.weight * soft
 
     def _negatives(
         self, users: NDArray[np.int64], rng: np.random.Generator

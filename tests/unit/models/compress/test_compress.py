@@ -94,7 +94,8 @@ def test_every_variant_is_a_training_folder_that_says_what_was_done(dataset: Dat
     told = {name: loaded(dataset, folder, name).compression for name in VARIANTS}
     assert told["pruned"] == {"retrieval": [], "ranking": ["structured pruning: hidden units [16, 8] to [8, 4]"]}
     assert told["magnitude"]["ranking"] == ["magnitude pruning: 50% of the layers' weights are zero"]
-    assert [line.split(":")[0] for line in told["distilled-pruned"]["ranking"]] == ["distilled", "structured pruning"]
+    assert [line.split(":")[0] for line in told["distilled-pruned"]["ranking"]] == ["distilled"]
+    assert "hidden [2, 1], begun" in told["distilled-pruned"]["ranking"][0]
     assert told["small"]["ranking"][0].startswith("trained small, without a teacher: ")
     begun = {name: "begun with the teacher's weights" in str(told[name]["ranking"]) for name in VARIANTS}
     assert [name for name, is_begun in begun.items() if is_begun] == ["distilled", "distilled-pruned", "both-distilled"]
@@ -178,10 +179,14 @@ def test_a_student_begins_near_its_teacher(dataset: Dataset, folder: Path, copie
 
 
 def test_a_student_of_another_kind_begins_anew(dataset: Dataset, copied: Path) -> None:
+    """Its units are pruned once it is finished."""
     section = CompressSection(student=StudentRanker(model="ipnn", dim=2, hidden=[4, 2]))
-    (path,) = compress(dataset, TRAINED, copied, section, Silent(), ["distilled"])
-    assert options_of(path).ranker.dropout == TRAINED.ranker.dropout
-    assert "begun" not in loaded(dataset, copied, "distilled").compression["ranking"][0]
+    paths = compress(dataset, TRAINED, copied, section, Silent(), ["distilled", "distilled-pruned"])
+    assert [options_of(path).ranker.hidden for path in paths] == [[4, 2], [2, 1]]
+    assert all(options_of(path).ranker.dropout == TRAINED.ranker.dropout for path in paths)
+    told = [loaded(dataset, copied, path.name).compression["ranking"] for path in paths]
+    assert [len(steps) for steps in told] == [1, 2]
+    assert "begun" not in str(told)
 
 
 def test_a_pruned_ranker_is_fine_tuned_by_the_whole_one(dataset: Dataset, folder: Path, copied: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.compress.soft import Soft, soft_items, soft_lists, soft_rows
+from models.compress.soft import Soft, Vectors, soft_items, soft_lists, soft_rows
+from models.losses import CHUNK
 
 LISTS = torch.tensor([0, 0, 0, 1, 1])
 
@@ -33,9 +34,38 @@ def test_items_by_hand_with_what_they_were_drawn_with() -> None:
     teacher, student = torch.tensor([[log(3), 0.0]]), torch.zeros(1, 2)
     drawn_with = torch.tensor([0.75, 0.25]).log()
     expected = 0.5 * log(0.5 / 0.25) + 0.5 * log(0.5 / 0.75)
-    assert soft_items(student, teacher, log_proposal=drawn_with).item() == pytest.approx(expected, rel=1e-5)
-    assert soft_items(student, 3 * teacher, 3.0, drawn_with).item() == pytest.approx(9 * expected, rel=1e-5)
-    assert soft_items(student, teacher).item() == pytest.approx(0.75 * log(1.5) + 0.25 * log(0.5), rel=1e-5)
+    own, told, hot = (Vectors(moments, torch.eye(2)) for moments in (student, teacher, 3 * teacher))
+    assert soft_items(own, told, log_proposal=drawn_with).item() == pytest.approx(expected, rel=1e-5)
+    assert soft_items(own, hot, 3.0, drawn_with).item() == pytest.approx(9 * expected, rel=1e-5)
+    assert soft_items(own, told).item() == pytest.approx(0.75 * log(1.5) + 0.25 * log(0.5), rel=1e-5)
+
+
+@pytest.mark.parametrize("is_drawn", [False, True])
+def test_more_moments_than_are_made_at_a_time(is_drawn: bool) -> None:
+    """Moment by moment, and its gradient, in dimensions of their own."""
+    rng = torch.Generator().manual_seed(0)
+    own, told = (
+        Vectors(torch.randn(2 * CHUNK + 3, dim, generator=rng), torch.randn(9, dim, generator=rng)) for dim in (4, 7)
+    )
+    log_proposal = torch.rand(9, generator=rng).log() if is_drawn else None
+    own.moments.requires_grad_()
+    loss = soft_items(own, told, 2.0, log_proposal)
+    loss.backward()
+    shift = 0.0 if log_proposal is None else log_proposal
+    found = own.moments.detach().requires_grad_()
+    shares = [torch.softmax(m @ i.T / 2.0 - shift, 1) for m, i in ((found, own.items), told)]
+    expected = 4.0 * (shares[1] * (shares[1] / shares[0]).log()).sum(1).mean()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    torch.testing.assert_close(own.moments.grad, found.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_in_bfloat16_a_student_that_agrees_still_has_no_loss() -> None:
+    moments, items = (
+        torch.linspace(-3, 3, 60).reshape(20, 3).bfloat16(),
+        torch.linspace(-1, 2, 15).reshape(5, 3).bfloat16(),
+    )
+    assert soft_items(Vectors(moments, items), Vectors(moments, items)).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
@@ -43,10 +73,11 @@ def test_items_by_hand_with_what_they_were_drawn_with() -> None:
 def test_a_student_that_agrees_has_no_loss_and_no_gradient(kind: str, temperature: float) -> None:
     teacher = torch.tensor([2.0, -1.0, 0.3, 40.0, -40.0])
     student = teacher.clone().requires_grad_()
+    both = student, teacher
     losses = {
         "rows": lambda: soft_rows(student, teacher, temperature),
         "lists": lambda: soft_lists(student, teacher, LISTS, temperature),
-        "items": lambda: soft_items(student.unsqueeze(0), teacher.unsqueeze(0), temperature),
+        "items": lambda: soft_items(*(Vectors(one.unsqueeze(0), torch.eye(5)) for one in both), temperature),
     }
     loss = losses[kind]()
     loss.backward()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.contract.bundle import BundleError, open_bundle
-from models.contract.tables import fp8_values
+from models.contract.tables import read_similarity
 from models.contract.verify import hash_line
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -54,7 +54,7 @@ def test_similarities_of_eight_bits_are_read_as_what_they_stand_for(bundle: Path
     stored = np.arange(960).reshape(120, 8).astype(np.uint8)
     rewrite(bundle, {SIMILARITY: stored}, lambda document: document.update(tables=FP8))
     similarity = open_bundle(bundle).neighbours_similarity
-    assert similarity.tolist() == fp8_values(stored).tolist()
+    assert similarity.tolist() == read_similarity(stored).tolist()
     assert similarity[28].tolist() == [0.5 * (1 + step / 16) for step in range(8)], "bytes 224 to 231"
 
 
@@ -66,10 +66,20 @@ def test_similarities_of_eight_bits_are_read_as_what_they_stand_for(bundle: Path
         ("ranking/item_part.npy", np.zeros((120, 8), np.int8), {}, r"is int8 \[120, 8\] instead of float32"),
         ("ranking/item_part.npy", np.zeros((120, 7), np.float32), {}, r"\[120, 7\] instead of float32 \[120, 8\]"),
         (SIMILARITY, np.zeros((120, 8), np.float16), {}, "is float16"),
-        (SIMILARITY, np.zeros((120, 8), np.float16), FP8, "is float16 instead of uint8"),
-        (SIMILARITY, np.zeros((120, 7), np.uint8), FP8, r"is float16 \[120, 7\] instead of float16 \[120, 8\]"),
-        (SIMILARITY, np.zeros((120, 8), np.int8), {SIMILARITY: {"precision": "int8", "why": ""}}, "is int8"),
-        (VECTORS, np.zeros((120, 8), np.float16), {VECTORS: {"precision": "fp8", "why": ""}}, "instead of uint8"),
+        (SIMILARITY, np.zeros((120, 8), np.float16), FP8, r"is float16 \[120, 8\] instead of uint8"),
+        (SIMILARITY, np.zeros((120, 7), np.uint8), FP8, r"is uint8 \[120, 7\] instead of uint8 \[120, 8\]"),
+        (
+            SIMILARITY,
+            np.zeros((120, 8), np.int8),
+            {SIMILARITY: {"precision": "int8", "why": ""}},
+            "stored as int8, only",
+        ),
+        (
+            VECTORS,
+            np.zeros((120, 8), np.uint8),
+            {VECTORS: {"precision": "fp8", "why": ""}},
+            "stored as fp8, only as fp32",
+        ),
         ("neighbours.npy", np.zeros((120, 8), np.uint8), {}, "is uint8 .* instead of int8 or int16 or int32 or int64"),
         ("items/filters/brand.npy", np.zeros(120, np.float32), {}, "is float32"),
         ("items/fields/category.codes.npy", np.zeros(119, np.uint8), {}, r"is uint8 \[119\] instead of uint8"),

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.contract.tables import FP8_MAX, RowTable, fp8_bytes, fp8_values, int8_codes, smallest_int
+from models.contract.tables import FP8_MAX, RowTable, int8_codes, read_similarity, smallest_int, stored_similarity
 
 
 def test_codes_are_counted_in_127ths_of_the_columns_largest_value() -> None:
@@ -50,28 +50,27 @@ def test_codes_as_faiss_counts_them() -> None:
 def test_eight_bits_of_a_float_by_hand() -> None:
     """1 has the biased exponent 15 and a mantissa of zeros; 0.3 = 1.2 / 4 is nearest to (1 + 3/16) / 4."""
     values = np.array([[0.0, 1.0, 0.5], [FP8_MAX, 0.3, 1.03]], np.float32)
-    stored = fp8_bytes(values)
+    stored = stored_similarity(values, "fp8")
     assert stored.tolist() == [[0, 15 * 16, 14 * 16], [255, 13 * 16 + 3, 15 * 16]]
     assert stored.dtype == np.uint8
-    assert fp8_values(stored).tolist() == [[0, 1, 0.5], [FP8_MAX, 19 / 64, 1]]
-    assert fp8_values(stored).dtype == np.float16
+    assert read_similarity(stored).tolist() == [[0, 1, 0.5], [FP8_MAX, 19 / 64, 1]]
+    assert read_similarity(stored).dtype == np.float16
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_eight_bits_keep_the_order_and_all_but_a_thirty_second(dtype: type[np.floating[Any]]) -> None:
     values = np.sort(np.random.default_rng(0).uniform(0, 1, 5000) ** 6).astype(dtype)
-    read = fp8_values(fp8_bytes(values)).astype(np.float64)
+    read = read_similarity(stored_similarity(values, "fp8")).astype(np.float64)
     assert (np.diff(read) >= 0).all()
-    large = values > 6.2e-5
-    assert large.sum() > 500
-    assert (np.abs(read - values)[large] <= values[large] / 31).all()
-    assert (fp8_bytes(fp8_values(np.arange(256, dtype=np.uint8))) == np.arange(256)).all()
+    assert (values > 6.2e-5).sum() > 500
+    assert (np.abs(read - values) <= np.maximum(values / 32, 2e-6)).all()
+    assert (stored_similarity(read_similarity(np.arange(256, dtype=np.uint8)), "fp8") == np.arange(256)).all()
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.95, np.inf, np.nan])
 def test_what_does_not_fit_into_eight_bits_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match=r"only values from 0 to 1\.9375 can be stored in fp8"):
-        fp8_bytes(np.array([0.5, value]))
+        stored_similarity(np.array([0.5, value]), "fp8")
 
 
 @pytest.mark.parametrize(
