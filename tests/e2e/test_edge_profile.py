@@ -82,11 +82,13 @@ def test_the_edge_bundle_is_served_by_the_same_code(dataset: Dataset, tmp_path: 
         "ranking/item_part.npy": bundle.item_part,
         "neighbours_similarity.npy": bundle.neighbours_similarity,
     }
-    kinds = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8, "fp8": np.float16}
+    kinds = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8, "fp8": np.float16}  # as they are read
     assert {name: array.dtype for name, array in stored.items()} == {
         name: kinds[table.precision] for name, table in manifest.tables.items()
     }
     assert manifest.tables["ranking/item_part.npy"].precision == "int8"
+    assert manifest.tables["neighbours_similarity.npy"].precision == "fp8"
+    assert np.load(bundle.path / "neighbours_similarity.npy").dtype == np.uint8
     lost = {gate.name: gate for gate in manifest.gates}["edge ndcg@10 loss in all"]
     assert (lost.limit, lost.passed) == (0.01, True)
     found = ask(edge, history=["i000", "i012"], k=5, fields=list(bundle.schema.returned))

@@ -28,7 +28,6 @@ from models.fitting import Fit
 from models.options import SasRecOptions, TrainSection
 from models.ranker_lists import ranker_lists
 from models.ranking.build import build as build_ranker_model
-from models.ranking.lists import predict
 from models.ranking.options import RankerOptions
 from models.ranking.train import RankerRun, ranker_inputs
 from models.retrieval.sasrec_training import TaughtItems, build, make_task
@@ -151,31 +150,42 @@ def test_a_student_that_begins_with_the_teachers_weights_has_no_dropout(folder: 
     assert [(one.dropout, one.embedding_dropout) for one in found.values()] == [(0.0, 0.0), (0.1, 0.1)]
 
 
-def test_a_student_begins_near_its_teacher(dataset: Dataset, folder: Path, copied: Path) -> None:
-    """A rate of learning at which nothing is learned leaves it there: what it says of the validation lists is nearer to
-    what the teacher says than what a student says that nobody gave weights."""
-    path = copied / "ranker.npz"
+def vectors(found: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Of all fields of both sides, [n, d]."""
+    names = [f"{side}_module.embedding.{kind}" for side in ("user", "item") for kind in ("table", "numeric")]
+    return np.concatenate([found[name] for name in names])
+
+
+def test_a_student_begins_with_the_longest_of_the_teachers_vectors(dataset: Dataset, copied: Path) -> None:
+    """And is left there by a rate of learning at which nothing is learned."""
     slow = TRAINED.model_copy(update={"ranker": TRAINED.ranker.model_copy(update={"learning_rate": 1e-9})})
-    teacher = Teacher(dataset, TRAINED, folder)
-    work = RankerWork(
-        dataset,
-        ranker_lists(dataset, TRAINED, folder, Silent()),
-        SECTION,
-        RankerRun("ranker", "key", 0, path.with_suffix(".checkpoint.npz")),
-        Silent(),
-    )
-    student = slow.ranker.model_copy(update={"model": "wide_deep", "dim": 6, "hidden": [12, 8]})
-    begin = work.inheritance(student, teacher)
+    train(dataset, slow, copied, Silent())
+    for path in compress(dataset, slow, copied, SECTION, Silent(), ["distilled", "distilled-pruned"]):
+        student, teacher = (vectors(arrays(one, RANKER)) for one in (path, copied))
+        lengths = [np.linalg.svd(one, compute_uv=False) for one in (student, teacher)]
+        np.testing.assert_allclose(lengths[0], lengths[1][: student.shape[1]], rtol=1e-4)
+
+
+def test_a_student_begins_with_the_units_that_matter(dataset: Dataset, copied: Path) -> None:
+    """All others of the teacher lead nowhere."""
+    kept, path = [[1, 5, 6, 15], [2, 7]], copied / f"{RANKER}.npz"
+    found, header = checkpoint.load(path)
+    deep = "head_module.terms.1.mlp."
+    for name, units in zip((f"{deep}layers.0.weight", f"{deep}out.weight"), kept, strict=True):
+        found[name][:, np.setdiff1d(np.arange(found[name].shape[1]), units)] = 0.0
+    checkpoint.save(path, found, header)
+    lists, run = ranker_lists(dataset, TRAINED, copied, Silent()), RankerRun("ranker", "", 0, copied / "checkpoint.npz")
+    student = TRAINED.ranker.model_copy(update={"model": "wide_deep", "dim": 3, "hidden": [4, 2]})
+    work = RankerWork(dataset, lists, CompressSection(importance="norm"), run, Silent())
+    begin = work.inheritance(student, Teacher(dataset, TRAINED, copied))
+    model = build_ranker_model(ranker_inputs(dataset), student)
     assert begin is not None
-    valid = work.lists.valid
-    told = predict(teacher.ranker(), dataset, valid)
-    far = []
-    for way in (begin, None):
-        smaller = work.student(slow.model_copy(update={"ranker": student}), begin=way)
-        model = build_ranker_model(ranker_inputs(dataset), student)
-        checkpoint.set_weights(model, smaller.arrays)
-        far.append(float(np.square(predict(model.eval(), dataset, valid) - told).mean()))
-    assert far[0] < far[1] / 2
+    begin(model)
+    begun = checkpoint.weights(model)
+    deep_of_student = deep.replace("terms.1", "terms.0")
+    first, out = found[f"{deep}layers.0.weight"], found[f"{deep}out.weight"]
+    assert begun[f"{deep_of_student}layers.0.weight"].tolist() == first[np.ix_(kept[1], kept[0])].tolist()
+    assert begun[f"{deep_of_student}out.weight"].tolist() == out[:, kept[1]].tolist()
 
 
 def test_a_student_of_another_kind_begins_anew(dataset: Dataset, copied: Path) -> None:
