@@ -9,8 +9,8 @@ Way = Literal["kept", "pruned", "magnitude", "distilled", "distilled-pruned", "s
 
 
 class Variant(NamedTuple):
-    """What is done to the retrieval model and to the ranker. small: the student's shape without a teacher, whose weights
-    or answers it never sees, which tells what the teacher was good for."""
+    """What is done to the retrieval model and to the ranker. small: the student's shape without a teacher, neither its
+    weights nor its answers, which tells what the teacher was good for."""
 
     retrieval: Way
     ranking: Way
