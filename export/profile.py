@@ -1,7 +1,8 @@
 """What a bundle is made for: the default keeps every number that costs nothing to keep, edge is as small as its gates
 allow."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from export.gates import MAX_NDCG_LOSS, MIN_OVERLAP
@@ -41,6 +42,7 @@ class ExportProfile:
 
     vectors: of the item vectors.  item_rows: of the ranker's item rows.  embeddings: inside the graphs.
     in_all: limits for everything together against the models in float32; None where the limits of the parts suffice.
+    Every part may at first lose as much as they allow, `limits` hold where that is too much in sum.
     smallest_index: the smallest index that passes its gate; otherwise the fastest.
     """
 
@@ -52,6 +54,12 @@ class ExportProfile:
     limits: Limits = EACH
     in_all: Limits | None = None
     smallest_index: bool = False
+
+    def attempts(self) -> Iterator["ExportProfile"]:
+        """The profile with the limits that a part is judged by, in the order in which they are tried."""
+        if self.in_all is not None:
+            yield replace(self, limits=self.in_all)
+        yield self
 
 
 SMALLER: tuple[Precision, ...] = ("int8", "fp16", "fp32")

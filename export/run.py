@@ -1,17 +1,12 @@
 """From trained models to the content of a bundle: graphs, int8, index, tables, and the gates they passed."""
 
-from collections.abc import Callable
-from dataclasses import replace
-
 from export.card import CompressionCard
 from export.gates import check, not_worse_gate, recall_gate
 from export.graphs import describe
 from export.index import AUTOMATIC, IndexWish, build_index
+from export.parts import OnStep, choose_parts
 from export.profile import PROFILES
 from export.quality import requests
-from export.served import Served, in_all_gates, ship_neighbours, with_tower
-from export.ship import ship_ranker, ship_tower
-from export.ship_tables import ship_vectors
 from export.write import BundleContent
 from models.contract import bundle as layout
 from models.contract.manifest import Gate, GraphInfo, Manifest, Profile, RetrievalInfo, TableInfo
@@ -23,7 +18,6 @@ from models.trained import Trained
 NOT_WORSE_MARGIN = 0.02
 MAIN_METRICS = ("all ndcg@10", "new ndcg@10")  # of the group "test", retrieval and ranking together
 
-OnStep = Callable[[str], None]
 STEPS = ("tables", "user tower", "ranker", "neighbours", "index", "gates")
 
 
@@ -51,30 +45,14 @@ def build_content(
     retrieval = snapshot(dataset, trained.retrieval, trained.until_ms)
     index_wish.check(retrieval.item_vectors.shape[1])
     asked = requests(dataset, retrieval)
-    vectors = ship_vectors(asked, wanted)
-    on_step("user tower")
-    tower = ship_tower(trained.retrieval, asked, wanted)
-    on_step("ranker")
-    ranker = ship_ranker(dataset, trained, trained.ranker, asked, wanted) if trained.ranker is not None else None
-    on_step("neighbours")
-    info = ranker.content.info if ranker else None
-    exported = replace(with_tower(retrieval, tower.graph), item_vectors=vectors.form[:])
-    served = Served(exported, ranker.parts if ranker else None, info)
-    neighbours = ship_neighbours(dataset, asked, served, wanted)
-    form, tables = neighbours.form
+    parts = choose_parts(dataset, trained, asked, wanted, on_step)
+    vectors, tower, ranker = parts.vectors, parts.tower, parts.ranker
+    form, tables = parts.neighbours.form
     on_step("index")
     index = build_index(vectors.form, asked.vectors, index_wish, smallest=wanted.smallest_index)
     on_step("gates")
-    plain = Served(retrieval, ranker.plain if ranker else None, info)
-    gates = [
-        *vectors.gates,
-        *tower.gates,
-        *(ranker.gates if ranker else []),
-        *neighbours.gates,
-        recall_gate(index.info.recall, dataset.num_items, index_wish.recall),
-        *in_all_gates(dataset, asked, plain, served.with_tables(tables), wanted),
-        *_not_worse(metrics or {}, active),
-    ]
+    recall = recall_gate(index.info.recall, dataset.num_items, index_wish.recall)
+    gates = [*parts.gates, recall, *_not_worse(metrics or {}, active)]
     check(gates)
     return BundleContent(
         code_version=code_version,
@@ -95,7 +73,7 @@ def build_content(
         profile=profile,
         tables={
             layout.ITEM_VECTORS: TableInfo(precision=vectors.form.precision, why=vectors.why),
-            layout.NEIGHBOURS_SIMILARITY: TableInfo(precision=form.precision, why=neighbours.why),
+            layout.NEIGHBOURS_SIMILARITY: TableInfo(precision=form.precision, why=parts.neighbours.why),
             **({layout.ITEM_PART: ranker.table} if ranker else {}),
         },
         gates=gates,
