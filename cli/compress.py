@@ -40,7 +40,7 @@ def compress(
     import torch
 
     from cli.progress import TrainProgress
-    from cli.train import read_options, require_log
+    from cli.train import only_one, read_options, require_log
     from models.checkpoint import CheckpointError
     from models.compress.folder import FOLDER
     from models.compress.options import CompressSection
@@ -60,7 +60,7 @@ def compress(
         if threads is not None:
             torch.set_num_threads(threads)
         folder = data_dir / "train"
-        with TrainProgress(folder / FOLDER / "tensorboard") as progress:
+        with only_one(data_dir), TrainProgress(folder / FOLDER / "tensorboard") as progress:
             made = make_smaller(dataset, options, folder, section, progress, only or [], teaching, hardware)
     for path in made:
         typer.echo(str(path))

@@ -1,8 +1,6 @@
 """`shortlist train`: prepare what is new, then train the retrieval and ranking models."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, DeviceOption, PrecisionOption, Threads, reported
+from cli.processes import run_processes
 
 if TYPE_CHECKING:
     from models.data.config import Config
@@ -75,25 +74,14 @@ def check_can_share(config: "Config", data_dir: Path, nproc: int) -> None:
     from models.train_labelled import check_table
 
     check_processes(config.train, nproc)
+    with only_one(data_dir):
+        pass
     if config.labelled is None:
         dataset = load_dataset(prepare_with_progress(config, data_dir).folder)
         check_processes(config.train, nproc, dataset.num_users)
         check_can_be_built(dataset, config.train)
     else:
         check_table(read_labelled(config.labelled), config.train)
-
-
-def run_processes(nproc: int, max_restarts: int, threads: int | None, options: list[str]) -> None:
-    """This command in processes of its own, by torchrun. Ends with its exit code where they do not come through."""
-    each = threads or max(1, (os.cpu_count() or 1) // nproc)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"]
-    command = [*torchrun, f"--max-restarts={max_restarts}", "-m", "cli.main", "train", *options]
-    # torch warns where every parameter happens to be used
-    environment = os.environ | {"OMP_NUM_THREADS": str(each), "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    done = subprocess.run([*command, "--threads", str(each)], env=environment, check=False)
-    if done.returncode:
-        typer.echo("a process failed more often than --max-restarts allows; see above. Run again: it goes on", err=True)
-        raise typer.Exit(done.returncode)
 
 
 def train_models(
@@ -119,7 +107,7 @@ def train_models(
     hardware = hardware or choose_hardware("auto", "auto")
     if threads is not None:
         torch.set_num_threads(threads)
-    with joined(hardware) as world:
+    with joined(hardware) as world, only_one(data_dir):
         if is_first():
             prepare_with_progress(config, data_dir)
         wait()
@@ -146,12 +134,27 @@ def train_table(
     assert config.labelled is not None
     if threads is not None:
         torch.set_num_threads(threads)
-    with joined(hardware) as world:
+    with joined(hardware) as world, only_one(data_dir):
         check_processes(config.train, world.size)
         table = read_labelled(config.labelled)
         folder = _keep_options(config, data_dir)
         with _progress(folder, hardware, profile=profile) as progress:
             train_labelled(table, config.train, folder, progress, hardware)
+
+
+@contextmanager
+def only_one(data_dir: Path) -> Iterator[None]:
+    """No other training in the data folder meanwhile; the first process sees to it. Raises DataError for another."""
+    from models.data.write import exclusive
+    from models.distributed import is_first
+
+    if not is_first():
+        yield
+        return
+    folder = data_dir / "train"
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder / "lock", "train` or `shortlist compress"):
+        yield
 
 
 @contextmanager

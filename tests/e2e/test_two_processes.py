@@ -20,6 +20,7 @@ from models.data.prepare import prepare_dataset
 from models.stage_files import RETRIEVAL
 from tests import training_process
 from tests.planted import write_planted
+from tests.service_process import until
 
 ROOT = Path(__file__).parents[2]
 STEPS = {"dim": 8, "history_length": 20, "max_steps": 50, "max_epochs": 1000, "validations": 1, "batch_size": 37}
@@ -202,3 +203,29 @@ def test_the_command_trains_in_two_processes_and_is_known_by_one(small_config: P
     again = CliRunner().invoke(app, ["train", *config])
     assert again.exit_code == 0, again.output
     assert again.output.count("done before") == 4
+
+
+def test_a_stopped_command_leaves_no_process_and_nothing_else_trains_meanwhile(
+    small_config: Path, tmp_path: Path
+) -> None:
+    config, data = small_config.with_name("long.toml"), tmp_path / "data"
+    endless = "max_steps = 1000000\nmax_epochs = 1000000"
+    config.write_text(small_config.read_text("utf-8").replace("max_steps = 10", endless), "utf-8")
+    place = ["--data-dir", str(data)]
+    options = ["--config", str(config), *place, "--device", "cpu", "--threads", "1", "--nproc", "2"]
+    command = [sys.executable, "-m", "cli.main", "train", *options]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        until((data / "train" / f"{RETRIEVAL}.checkpoint.npz").exists, "a checkpoint")
+        again = ["train", "--config", str(small_config), *place]
+        for refused in (again, [*again, "--nproc", "2"], ["compress", *place]):
+            found = CliRunner().invoke(app, refused)
+            assert (found.exit_code, "another `shortlist train`" in found.output) == (2, True), found.output
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=60)  # comes back when no process holds the pipe any more
+    except BaseException:
+        os.killpg(process.pid, signal.SIGTERM)  # torchrun among them, which ends those it started
+        raise
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "it goes on from the last checkpoint" in told
+    assert checkpoint.load(data / "train" / f"{RETRIEVAL}.checkpoint.npz")[1]["step"] > 0
