@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.only_one import only_one
 from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, DeviceOption, PrecisionOption, Threads, reported
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def compress(
     import torch
 
     from cli.progress import TrainProgress
-    from cli.train import only_one, read_options, require_log
+    from cli.train import read_options, require_log
     from models.checkpoint import CheckpointError
     from models.compress.folder import FOLDER
     from models.compress.options import CompressSection

@@ -9,35 +9,41 @@ from types import FrameType
 
 import typer
 
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run_processes(nproc: int, max_restarts: int, threads: int | None, options: Sequence[str]) -> None:
     """`shortlist train` with these options in `nproc` processes. Raises typer.Exit where they do not come through.
 
-    A signal to this process goes on to torchrun, which ends the processes it started: killed by itself, this process
-    would leave them training.
+    The first signal that stops this process goes on to torchrun, which ends the processes it started: killed by
+    itself, this process would leave them training. What it was started to ignore (`nohup`) torchrun ignores, too.
     """
     each = threads or max(1, (os.cpu_count() or 1) // nproc)
+    stops = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"]
-    command = [*torchrun, f"--max-restarts={max_restarts}", "-m", "cli.main", "train", *options, "--threads", str(each)]
+    torchrun += [f"--max-restarts={max_restarts}", f"--signals-to-handle={','.join(number.name for number in stops)}"]
+    command = [*torchrun, "-m", "cli.main", "train", *options, "--threads", str(each)]
     # torch warns where every parameter happens to be used
     environment = os.environ | {"OMP_NUM_THREADS": str(each), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    process: subprocess.Popen[bytes] | None = None
     received: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        process.send_signal(number)
+        if process is not None and len(received) == 1:
+            process.send_signal(number)
 
-    process = subprocess.Popen(command, env=environment)
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    before = {number: signal.signal(number, forward) for number in stops}
     try:
+        process = subprocess.Popen(command, env=environment)
+        if received:  # while it was started
+            process.send_signal(received[0])
         code = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if received:
-        typer.echo("stopped; run it again: it goes on from the last checkpoint", err=True)
+    if code and received:
+        typer.echo("interrupted; run the same command again to go on", err=True)
         raise typer.Exit(128 + received[0])
     if code:
         typer.echo("a process failed more often than --max-restarts allows; see above. Run again: it goes on", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.only_one import only_one
 from cli.options import CONFIG, DATA_DIR, ConfigFile, DataDir, DeviceOption, PrecisionOption, Threads, reported
 from cli.processes import run_processes
 
@@ -75,13 +76,12 @@ def check_can_share(config: "Config", data_dir: Path, nproc: int) -> None:
 
     check_processes(config.train, nproc)
     with only_one(data_dir):
-        pass
-    if config.labelled is None:
+        if config.labelled is not None:
+            check_table(read_labelled(config.labelled), config.train)
+            return
         dataset = load_dataset(prepare_with_progress(config, data_dir).folder)
         check_processes(config.train, nproc, dataset.num_users)
         check_can_be_built(dataset, config.train)
-    else:
-        check_table(read_labelled(config.labelled), config.train)
 
 
 def train_models(
@@ -140,21 +140,6 @@ def train_table(
         folder = _keep_options(config, data_dir)
         with _progress(folder, hardware, profile=profile) as progress:
             train_labelled(table, config.train, folder, progress, hardware)
-
-
-@contextmanager
-def only_one(data_dir: Path) -> Iterator[None]:
-    """No other training in the data folder meanwhile; the first process sees to it. Raises DataError for another."""
-    from models.data.write import exclusive
-    from models.distributed import is_first
-
-    if not is_first():
-        yield
-        return
-    folder = data_dir / "train"
-    folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder / "lock", "train` or `shortlist compress"):
-        yield
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def _search(
     folder, total = data_dir / FOLDER, trials or config.tune.trials
     plan = make_plan(config, dataset, data_dir, hardware)
     folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder / "lock", "tune"), opened(folder / STUDIES) as storage:
+    with exclusive(folder / "lock", "another `shortlist tune`"), opened(folder / STUDIES) as storage:
         before = len(storage.get_all_studies())
         study = open_study(storage, study_key(config, dataset))
         if before < len(storage.get_all_studies()) and before:

@@ -1,7 +1,7 @@
 """Every part of a bundle in the form that it ships in, and what all of them together lose."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from export.choose_table import Chosen
 from export.profile import ExportProfile, NeighbourLists
@@ -20,30 +20,36 @@ OnStep = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """gates: of each part, then those of all together."""
+    """in_all: what everything together lost.  missed: of that, what parts chosen by less strict limits failed in."""
 
     vectors: Chosen[RowTable]
     tower: Shipped
     ranker: ShippedRanker | None
     neighbours: Chosen[tuple[NeighbourLists, ItemTables]]
     in_all: list[Gate]
+    missed: list[Gate] = field(default_factory=list)
 
     @property
     def gates(self) -> list[Gate]:
+        """Of each part, then of all together."""
         ranker = self.ranker.gates if self.ranker else []
         return [*self.vectors.gates, *self.tower.gates, *ranker, *self.neighbours.gates, *self.in_all]
 
 
 def choose_parts(dataset: Dataset, trained: Trained, asked: Requests, profile: ExportProfile, on_step: OnStep) -> Parts:
-    """The parts by the profile's first limits whose outcome passes every gate, or by its last."""
+    """The parts by the first of the profile's limits with which all together pass, or by the last."""
+    missed: list[Gate] = []
     for attempt in profile.attempts():
         parts = _parts(dataset, trained, asked, attempt, on_step)
-        if all(gate.passed for gate in parts.gates):
+        failed = [gate for gate in parts.in_all if not gate.passed]
+        if not failed:
             break
-    return parts
+        missed += failed
+    return replace(parts, missed=missed)
 
 
 def _parts(dataset: Dataset, trained: Trained, asked: Requests, profile: ExportProfile, on_step: OnStep) -> Parts:
+    on_step("tables")
     vectors = ship_vectors(asked, profile)
     on_step("user tower")
     tower = ship_tower(trained.retrieval, asked, profile)

@@ -38,11 +38,11 @@ RowForm = Precision | Components
 
 @dataclass(frozen=True, slots=True)
 class ExportProfile:
-    """Forms of each table, the smallest first: the first one inside `limits` ships, and the last one in any case.
+    """Forms of each table, the smallest first: the first one inside the limits ships, and the last one in any case.
 
     vectors: of the item vectors.  item_rows: of the ranker's item rows.  embeddings: inside the graphs.
-    in_all: limits for everything together against the models in float32; None where the limits of the parts suffice.
-    Every part may at first lose as much as they allow, `limits` hold where that is too much in sum.
+    limits: of a part.  in_all: of everything together against the models in float32; each part may at first lose as
+    much, and `limits` hold where that is too much in sum. None where `limits` alone suffice.
     smallest_index: the smallest index that passes its gate; otherwise the fastest.
     """
 

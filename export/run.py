@@ -87,7 +87,7 @@ def build_content(
         item_tables={"affinity": tables.affinity},
         metrics=metrics or {},
         compression=compression,
-        notes=_notes(dataset, trained),
+        notes=_notes(dataset, trained, parts.missed),
     )
 
 
@@ -123,7 +123,7 @@ def _users_by_id(dataset: Dataset) -> str:
     return "No model knows a user by id; a user is their history and features, and a new user is served the same way."
 
 
-def _notes(dataset: Dataset, trained: Trained) -> str:
+def _notes(dataset: Dataset, trained: Trained, missed: list[Gate]) -> str:
     lines = [
         f"Users: {dataset.num_users:,}. Interactions: {len(dataset.interactions):,}.",
         _users_by_id(dataset),
@@ -134,5 +134,10 @@ def _notes(dataset: Dataset, trained: Trained) -> str:
         lines.append(
             f"On the validation window the ranker's order {verdict} the retrieval order of the same candidates: "
             f"NDCG@10 {ranked:.4f} against {plain:.4f}."
+        )
+    if missed:
+        told = ", ".join(f"{gate.name} {gate.value:.4g} against {gate.limit:.4g}" for gate in missed)
+        lines.append(
+            f"Tables that lose little each lost too much together ({told}); each was chosen by stricter limits."
         )
     return "\n".join(lines)

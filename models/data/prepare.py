@@ -47,7 +47,7 @@ def prepare_dataset(config: Config, data_dir: Path, on_step: Callable[[str], Non
     """
     folder = data_dir / "prepared"
     data_dir.mkdir(parents=True, exist_ok=True)
-    with exclusive(data_dir / ".prepare.lock"):
+    with exclusive(data_dir / ".prepare.lock", "another `shortlist prepare`"):
         archived = archive_files(data_dir / FOLDER)
         key = input_key(config, archived)
         if stored_key(folder) == key:

@@ -108,13 +108,16 @@ def replace_folder(new: Path, target: Path) -> None:
 
 
 @contextmanager
-def exclusive(lock: Path, command: str = "prepare") -> Iterator[None]:
-    """Hold a lock file. Raises DataError if another process holds it; the system frees it when that process ends."""
+def exclusive(lock: Path, other: str) -> Iterator[None]:
+    """Hold a lock file. Raises DataError if another process holds it; the system frees it when that process ends.
+
+    other: what that is, for the message.
+    """
     with lock.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise DataError(f"{lock.parent}: another `shortlist {command}` is running there; wait for it") from error
+            raise DataError(f"{lock.parent}: {other} is running there; wait for it") from error
         yield
 
 

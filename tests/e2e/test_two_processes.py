@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,8 +210,8 @@ def test_a_stopped_command_leaves_no_process_and_nothing_else_trains_meanwhile(
     small_config: Path, tmp_path: Path
 ) -> None:
     config, data = small_config.with_name("long.toml"), tmp_path / "data"
-    endless = "max_steps = 1000000\nmax_epochs = 1000000"
-    config.write_text(small_config.read_text("utf-8").replace("max_steps = 10", endless), "utf-8")
+    budget = "max_steps = 20000\nmax_epochs = 20000"  # a minute or two: whatever goes wrong, it ends by itself
+    config.write_text(small_config.read_text("utf-8").replace("max_steps = 10", budget), "utf-8")
     place = ["--data-dir", str(data)]
     options = ["--config", str(config), *place, "--device", "cpu", "--threads", "1", "--nproc", "2"]
     command = [sys.executable, "-m", "cli.main", "train", *options]
@@ -223,9 +224,35 @@ def test_a_stopped_command_leaves_no_process_and_nothing_else_trains_meanwhile(
             assert (found.exit_code, "another `shortlist train`" in found.output) == (2, True), found.output
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=60)  # comes back when no process holds the pipe any more
-    except BaseException:
-        os.killpg(process.pid, signal.SIGTERM)  # torchrun among them, which ends those it started
-        raise
+    finally:
+        with process, suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)  # torchrun among them, which ends those it started
     assert process.returncode == 128 + signal.SIGTERM
-    assert "it goes on from the last checkpoint" in told
+    assert "interrupted; run the same command again" in told
     assert checkpoint.load(data / "train" / f"{RETRIEVAL}.checkpoint.npz")[1]["step"] > 0
+
+
+STOPPED_AT_ONCE = """\
+import os, signal, subprocess
+import typer
+from cli.processes import run_processes
+
+start = subprocess.Popen
+
+def stopped(*arguments, **options):
+    process = start(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return process
+
+subprocess.Popen = stopped
+try:
+    run_processes(2, 0, 1, ["--help"])
+except typer.Exit as end:
+    raise SystemExit(end.exit_code)
+"""
+
+
+def test_a_command_that_is_stopped_while_it_starts_leaves_no_process() -> None:
+    command = [sys.executable, "-c", STOPPED_AT_ONCE]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Usage:" in done.stdout) == (128 + signal.SIGTERM, False), done.stderr

@@ -48,7 +48,8 @@ def overlaps(parts: Parts) -> dict[str, float]:
 
 
 def test_a_part_may_lose_what_all_together_may(trained: tuple[Dataset, Trained, Requests]) -> None:
-    assert forms(chosen(trained, NOTHING, EVERYTHING)) == SMALLEST
+    parts = chosen(trained, NOTHING, EVERYTHING)
+    assert (forms(parts), parts.missed) == (SMALLEST, [])
 
 
 def test_parts_that_lose_too_much_in_sum_are_judged_by_their_own_limits(
@@ -61,6 +62,7 @@ def test_parts_that_lose_too_much_in_sum_are_judged_by_their_own_limits(
     parts = chosen(trained, NOTHING, between)
     assert forms(parts) == ("fp32", "fp32")
     assert all(gate.passed for gate in parts.gates)
+    assert [(gate.value, gate.limit) for gate in parts.missed] == [(in_all, between.overlap)]
 
 
 def test_what_passes_by_no_limits_is_refused_by_its_gates(trained: tuple[Dataset, Trained, Requests]) -> None:

@@ -112,7 +112,7 @@ def test_what_a_killed_run_left_is_cleared(tmp_path: Path, shop: Shop) -> None:
 def test_two_runs_at_once_are_refused(tmp_path: Path, shop: Shop) -> None:
     (tmp_path / "data").mkdir()
     with (
-        exclusive(tmp_path / "data/.prepare.lock"),
+        exclusive(tmp_path / "data/.prepare.lock", "another `shortlist prepare`"),
         pytest.raises(DataError, match="another `shortlist prepare` is running there"),
     ):
         prepare_dataset(shop(), tmp_path / "data")
