@@ -18,7 +18,7 @@ class Limits(NamedTuple):
 
 
 class NeighbourLists(NamedTuple):
-    """per_item: how many are kept, None for all.  precision: of their similarities."""
+    """per_item: how many are kept on average, None for all.  precision: of their similarities."""
 
     per_item: int | None
     precision: SimilarityPrecision
@@ -70,7 +70,7 @@ PROFILES: dict[Profile, ExportProfile] = {
         vectors=SMALLER,
         item_rows=(Components(0.1), Components(0.05), *SMALLER),
         embeddings=SMALLER,
-        neighbours=(NeighbourLists(28, "fp8"), NeighbourLists(None, "fp8"), NeighbourLists(None, "fp32")),
+        neighbours=(NeighbourLists(20, "fp8"), NeighbourLists(None, "fp8"), NeighbourLists(None, "fp32")),
         limits=Limits(overlap=0.85),  # other items of the same worth may take a place
         in_all=Limits(0.01, 0.80),
         smallest_index=True,

@@ -4,13 +4,13 @@ from export.card import CompressionCard
 from export.gates import check, not_worse_gate, recall_gate
 from export.graphs import describe
 from export.index import AUTOMATIC, IndexWish, build_index
+from export.neighbours import stored_lists
 from export.parts import OnStep, choose_parts
 from export.profile import PROFILES
 from export.quality import requests
 from export.write import BundleContent
 from models.contract import bundle as layout
 from models.contract.manifest import Gate, GraphInfo, Manifest, Profile, RetrievalInfo, TableInfo
-from models.contract.tables import stored_similarity
 from models.data.dataset import Dataset
 from models.retrieval.snapshot import snapshot
 from models.trained import Trained
@@ -48,6 +48,7 @@ def build_content(
     parts = choose_parts(dataset, trained, asked, wanted, on_step)
     vectors, tower, ranker = parts.vectors, parts.tower, parts.ranker
     form, tables = parts.neighbours.form
+    lists = stored_lists(tables, form)
     on_step("index")
     index = build_index(vectors.form, asked.vectors, index_wish, smallest=wanted.smallest_index)
     on_step("gates")
@@ -79,8 +80,9 @@ def build_content(
         gates=gates,
         items_folder=dataset.folder / "items",
         item_vectors=vectors.form,
-        neighbours=tables.neighbours,
-        neighbours_similarity=stored_similarity(tables.similarity, form.precision),
+        neighbours=lists.neighbours,
+        neighbours_similarity=lists.similarity,
+        neighbours_count=lists.counts,
         popular=retrieval.popular,
         user_tower=tower.graph,
         faiss_index=index.data,

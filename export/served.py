@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from export.choose_table import Chosen, smallest
 from export.gates import Lost, loss_gates
 from export.graphs import open_session, run
+from export.neighbours import compact_neighbours
 from export.profile import ExportProfile, NeighbourLists
 from export.quality import K, RankingParts, Requests, compare, padded, ranked_lists, ranked_requests
 from models.contract.features import ItemTables
 from models.contract.manifest import Gate, RankingInfo
-from models.contract.tables import read_similarity, smallest_int, stored_similarity
 from models.data.dataset import Dataset
 from models.offline import Retrieval, candidates, user_vectors
 
@@ -77,19 +77,11 @@ def in_all_gates(
     return loss_gates(profile.name, "in all", lost, *profile.in_all)
 
 
-def compact_neighbours(tables: ItemTables, form: NeighbourLists) -> ItemTables:
-    """The first neighbours of each item, as they are read; the item indices in the smallest type that holds them."""
-    count = form.per_item if form.per_item is not None else tables.neighbours.shape[1]
-    return ItemTables(
-        tables.neighbours[:, :count].astype(smallest_int(len(tables.neighbours) - 1, signed=True)),
-        read_similarity(stored_similarity(tables.similarity[:, :count], form.precision)),
-        tables.affinity.astype(smallest_int(int(tables.affinity.max(initial=0)), signed=False)),
-    )
-
-
 def _lost(asked: Requests, before: NDArray[np.int64], after: NDArray[np.int64]) -> Lost:
     return compare(asked, before, after, np.repeat(np.arange(len(asked.users)), 2).tolist())
 
 
 def _name(form: NeighbourLists, tables: ItemTables) -> str:
+    if form.per_item is not None:
+        return f"{form.precision}, {form.per_item} an item on average"
     return f"{form.precision}, {tables.neighbours.shape[1]} an item"

@@ -14,6 +14,7 @@ PARTS = {
     "retrieval/item_vectors": "item vectors",
     layout.NEIGHBOURS: "neighbours",
     layout.NEIGHBOURS_SIMILARITY: "neighbours",
+    layout.NEIGHBOURS_COUNT: "neighbours",
     layout.ITEMS: "ids, answer fields, filters",
     layout.ITEM_TABLES: "tables of cross features",
     layout.POPULAR: "popular items",

@@ -55,9 +55,10 @@ class BundleContent:
 
     items_folder: of a prepared dataset; what serving reads of it is written in the smallest types that hold it.
     item_vectors: N rows of d numbers.  neighbours: signed integers [N, m].  ranking: None to serve the retrieval order.
-    neighbours_similarity: float32 or float16 [N, m], or the bytes of fp8.  popular: int64 [p].  item_tables: arrays for
-    the cross features, by name.  user_tower: ONNX.  faiss_index: from faiss.serialize_index; None where the index is
-    made of the vectors.
+    neighbours_similarity: float32 or float16 [N, m], or the bytes of fp8.  neighbours_count: uint8 [N], of each item's
+    neighbours where both are without padding, [sum of counts].  popular: int64 [p].  item_tables: arrays for the cross
+    features, by name.  user_tower: ONNX.  faiss_index: from faiss.serialize_index; None where the index is made of the
+    vectors.
     graphs, tables: by path in the bundle, what was shipped and why.
     """
 
@@ -77,6 +78,7 @@ class BundleContent:
     popular: NDArray[np.int64]
     user_tower: bytes
     faiss_index: bytes | None
+    neighbours_count: NDArray[np.uint8] | None = None
     item_tables: dict[str, NDArray[Any]] = field(default_factory=dict)
     profile: Profile = "default"
     tables: dict[str, TableInfo] = field(default_factory=dict)
@@ -127,6 +129,8 @@ def _write_files(folder: Path, content: BundleContent) -> None:
     graphs = {layout.USER_TOWER: content.user_tower}
     if content.faiss_index is not None:
         blobs[layout.INDEX] = content.faiss_index
+    if content.neighbours_count is not None:
+        arrays[layout.NEIGHBOURS_COUNT] = content.neighbours_count
     if content.compression is not None:
         blobs[layout.COMPRESSION_PICTURE] = content.compression.picture
     if content.item_vectors.scales is not None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.contract.columns import BytesColumn
 from models.contract.items import ItemTable
 from models.contract.manifest import BundleError, Manifest
+from models.contract.ragged import padded
 from models.contract.schema import Schema
 from models.contract.tables import (
     DTYPES,
@@ -34,6 +35,7 @@ RANKING_HEAD = "ranking/head.onnx"
 ITEM_PART = "ranking/item_part.npy"
 NEIGHBOURS = "neighbours.npy"
 NEIGHBOURS_SIMILARITY = "neighbours_similarity.npy"
+NEIGHBOURS_COUNT = "neighbours_count.npy"  # only where the other two are without padding
 POPULAR = "fallback/popular.npy"
 ITEMS = "items"
 ITEM_TABLES = "item_tables"
@@ -48,7 +50,7 @@ Expected = tuple[str, NDArray[Any], Sequence[type[np.generic]], tuple[int, ...]]
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """A verified bundle of N items. Arrays are read-only views of the files, shared by all processes that open it; only
-    similarities in fp8 are an array of float16 in each process.
+    similarities in fp8 (as float16) and neighbours without padding (padded) are arrays of their own in each process.
 
     item_vectors: N rows of d numbers.  neighbours: signed integers [N, m], item indices, most similar first, -1 for
     none.  neighbours_similarity: float32 or float16 [N, m].  popular: integers [p], item indices, best first.
@@ -117,8 +119,12 @@ def open_bundle(path: Path) -> Bundle:
     except FileNotFoundError as error:  # the hashes hold, so the exporter left it out
         missing = Path(error.filename).relative_to(path).as_posix()
         raise BundleError(missing, "is needed but the manifest does not name it; export the bundle again") from error
-    _check_shapes(bundle)
-    return replace(bundle, neighbours_similarity=read_similarity(bundle.neighbours_similarity))
+    count = _count(path, bundle.num_items) if NEIGHBOURS_COUNT in manifest.files else None
+    _check_shapes(bundle, None if count is None else int(count.sum(dtype=np.int64)))
+    neighbours, similarity = bundle.neighbours, read_similarity(bundle.neighbours_similarity)
+    if count is not None:
+        neighbours, similarity = padded(count, neighbours, -1), padded(count, similarity, 0)
+    return replace(bundle, neighbours=neighbours, neighbours_similarity=similarity)
 
 
 def _array(path: Path, name: str) -> NDArray[Any]:
@@ -137,15 +143,25 @@ def precision_of(manifest: Manifest, table: str) -> Precision | SimilarityPrecis
     return manifest.tables[table].precision if table in manifest.tables else "fp32"
 
 
-def _check_shapes(bundle: Bundle) -> None:
-    """A bundle put together wrongly is refused at load, not at the first request that touches the wrong row."""
+def _count(path: Path, num_items: int) -> NDArray[np.uint8]:
+    count = _array(path, NEIGHBOURS_COUNT)
+    _check_array(NEIGHBOURS_COUNT, count, [np.uint8], (num_items,))
+    return count
+
+
+def _check_shapes(bundle: Bundle, num_neighbours: int | None) -> None:
+    """A bundle put together wrongly is refused at load, not at the first request that touches the wrong row.
+
+    num_neighbours: of all items together where they are stored without padding.
+    """
     if bundle.manifest.index.from_vectors and bundle.item_vectors.scales is None:
         raise BundleError(
             ITEM_VECTORS, "is not int8, and the index is to be made of its codes; export the bundle again"
         )
     num_items, manifest, items = bundle.num_items, bundle.manifest, bundle.items
     index_types = [kind for kind in INT_TYPES[True] if np.iinfo(kind).max >= num_items - 1]
-    neighbours = bundle.neighbours.shape
+    padded_shape = (num_items, *bundle.neighbours.shape[1:2])
+    neighbours = padded_shape if num_neighbours is None else (num_neighbours,)
     expected: list[Expected] = [
         ("items/hashes.npy", items.hashes, [np.uint64], (num_items,)),
         *_of_column("items/ids", items.ids, num_items),
@@ -155,7 +171,7 @@ def _check_shapes(bundle: Bundle) -> None:
             _stored(manifest, ITEM_VECTORS, DTYPES),
             (num_items, manifest.retrieval.dim),
         ),
-        (NEIGHBOURS, bundle.neighbours, index_types, (num_items, *neighbours[1:2])),
+        (NEIGHBOURS, bundle.neighbours, index_types, neighbours),
         (
             NEIGHBOURS_SIMILARITY,
             bundle.neighbours_similarity,
@@ -173,11 +189,15 @@ def _check_shapes(bundle: Bundle) -> None:
         expected += _of_column(f"items/fields/{name}", column, num_items)
     for name, (codes, _) in items.filters.items():
         expected.append((f"items/filters/{name}.npy", codes, INT_TYPES[True], (num_items,)))
-    for name, array, dtypes, shape in expected:
-        if array.dtype not in dtypes or array.shape != shape:
-            wanted = " or ".join(str(np.dtype(dtype)) for dtype in dtypes)
-            reason = f"is {array.dtype} {list(array.shape)} instead of {wanted} {list(shape)}"
-            raise BundleError(name, f"{reason}; export the bundle again")
+    for one in expected:
+        _check_array(*one)
+
+
+def _check_array(name: str, array: NDArray[Any], dtypes: Sequence[type[np.generic]], shape: tuple[int, ...]) -> None:
+    if array.dtype not in dtypes or array.shape != shape:
+        wanted = " or ".join(str(np.dtype(dtype)) for dtype in dtypes)
+        reason = f"is {array.dtype} {list(array.shape)} instead of {wanted} {list(shape)}"
+        raise BundleError(name, f"{reason}; export the bundle again")
 
 
 def _stored(manifest: Manifest, table: str, types: Mapping[Any, type[np.generic]]) -> Sequence[type[np.generic]]:

@@ -89,6 +89,8 @@ def test_the_edge_bundle_is_served_by_the_same_code(dataset: Dataset, tmp_path: 
     assert manifest.tables["ranking/item_part.npy"].precision == "int8"
     assert manifest.tables["neighbours_similarity.npy"].precision == "fp8"
     assert np.load(bundle.path / "neighbours_similarity.npy").dtype == np.uint8
+    counts = np.load(bundle.path / "neighbours_count.npy")
+    assert (bundle.neighbours >= 0).sum(axis=1).tolist() == counts.tolist()
     lost = {gate.name: gate for gate in manifest.gates}["edge ndcg@10 loss in all"]
     assert (lost.limit, lost.passed) == (0.01, True)
     found = ask(edge, history=["i000", "i012"], k=5, fields=list(bundle.schema.returned))

@@ -16,7 +16,7 @@ from tests.tiny_bundle import write_tiny_bundle
 
 VECTORS, SCALES = "retrieval/item_vectors.npy", "retrieval/item_vectors.scales.npy"
 INT8 = {VECTORS: {"precision": "int8", "why": "small"}}
-SIMILARITY = "neighbours_similarity.npy"
+NEIGHBOURS, SIMILARITY, COUNT = "neighbours.npy", "neighbours_similarity.npy", "neighbours_count.npy"
 FP8 = {SIMILARITY: {"precision": "fp8", "why": "small"}}
 
 
@@ -56,6 +56,47 @@ def test_similarities_of_eight_bits_are_read_as_what_they_stand_for(bundle: Path
     similarity = open_bundle(bundle).neighbours_similarity
     assert similarity.tolist() == read_similarity(stored).tolist()
     assert similarity[28].tolist() == [0.5 * (1 + step / 16) for step in range(8)], "bytes 224 to 231"
+
+
+def test_neighbours_without_padding_are_read_with_it(bundle: Path) -> None:
+    counts = (np.arange(120) % 4).astype(np.uint8)
+    near = np.arange(counts.sum()).astype(np.int8) % 120
+    rewrite(bundle, {NEIGHBOURS: near, COUNT: counts, SIMILARITY: near.astype(np.float32) / 128}, nothing)
+    opened = open_bundle(bundle)
+    assert opened.neighbours[:5].tolist() == [[-1, -1, -1], [0, -1, -1], [1, 2, -1], [3, 4, 5], [-1, -1, -1]]
+    assert opened.neighbours_similarity[2].tolist() == [1 / 128, 2 / 128, 0]
+    assert opened.neighbours.dtype == np.int8
+    assert not opened.neighbours.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "message"),
+    [
+        ({NEIGHBOURS: np.zeros(121, np.int8)}, NEIGHBOURS, r"is int8 \[121\] instead of .* \[120\]"),
+        ({NEIGHBOURS: np.zeros((120, 1), np.int8)}, NEIGHBOURS, r"\[120, 1\] instead of .* \[120\]"),
+        ({SIMILARITY: np.zeros(119, np.float32)}, SIMILARITY, r"\[119\] instead of float32 \[120\]"),
+        ({COUNT: np.ones(120, np.int64)}, COUNT, r"is int64 \[120\] instead of uint8"),
+        ({COUNT: np.full(120, "1")}, COUNT, r"is <U1 \[120\] instead of uint8"),
+        (
+            {name: np.ones(119, kind) for name, kind in ((COUNT, np.uint8), (NEIGHBOURS, np.int8))}
+            | {SIMILARITY: np.ones(119, np.float32)},
+            COUNT,
+            r"is uint8 \[119\] instead of uint8 \[120\]",
+        ),
+    ],
+)
+def test_neighbours_without_padding_must_be_as_many_as_their_counts_say(
+    bundle: Path, change: dict[str, np.ndarray[Any, Any]], name: str, message: str
+) -> None:
+    whole = {
+        NEIGHBOURS: np.zeros(120, np.int8),
+        SIMILARITY: np.zeros(120, np.float32),
+        COUNT: np.ones(120, np.uint8),
+    }
+    rewrite(bundle, whole | change, nothing)
+    with pytest.raises(BundleError, match=message) as error:
+        open_bundle(bundle)
+    assert error.value.file == name
 
 
 @pytest.mark.parametrize(
