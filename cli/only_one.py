@@ -17,7 +17,6 @@ def only_one(data_dir: Path) -> Iterator[None]:
     if not is_first():
         yield
         return
-    folder = data_dir / "train"
-    folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder / "lock", "another `shortlist train` or `shortlist compress`"):
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with exclusive(data_dir / ".train.lock", "another `shortlist train` or `shortlist compress`"):
         yield

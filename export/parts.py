@@ -40,6 +40,8 @@ def choose_parts(dataset: Dataset, trained: Trained, asked: Requests, profile: E
     """The parts by the first of the profile's limits with which all together pass, or by the last."""
     missed: list[Gate] = []
     for attempt in profile.attempts():
+        if missed:
+            on_step("tables")  # once more
         parts = _parts(dataset, trained, asked, attempt, on_step)
         failed = [gate for gate in parts.in_all if not gate.passed]
         if not failed:
@@ -49,7 +51,6 @@ def choose_parts(dataset: Dataset, trained: Trained, asked: Requests, profile: E
 
 
 def _parts(dataset: Dataset, trained: Trained, asked: Requests, profile: ExportProfile, on_step: OnStep) -> Parts:
-    on_step("tables")
     vectors = ship_vectors(asked, profile)
     on_step("user tower")
     tower = ship_tower(trained.retrieval, asked, profile)
