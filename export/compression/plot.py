@@ -42,7 +42,7 @@ def picture(report: CompressionReport) -> bytes:
     _scatter(right, [Point(*one) for one in zip([r.variant for r in rows], sizes, values, strict=True)], around)
     right.set(xlabel=f"graphs and item table of the {what}, MB", ylabel=f"{name}, {mode} items")
     figure.suptitle(f"Compression of the {what}: up and to the left is better; the dashed line is fp32")
-    figure.subplots_adjust(left=0.06, right=0.89, wspace=0.53, top=0.92, bottom=0.1)
+    figure.subplots_adjust(left=0.06, right=0.87, wspace=0.66, top=0.92, bottom=0.1)
     file = BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
