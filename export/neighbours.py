@@ -47,11 +47,13 @@ def stored_lists(tables: ItemTables, form: NeighbourLists) -> StoredLists:
 def _most_similar(near: NDArray[Any], similarity: NDArray[Any], per_item: int) -> NDArray[np.bool_]:
     """Which pairs stay, bool [N, m]: the most similar of all, `per_item` for each item on average, and LEAST of each.
 
-    A long list of weak neighbours adds nothing to a sum of similarities that a short one of strong ones would not.
+    A long list of weak neighbours adds little to a sum of similarities. Of equally similar pairs, those of items with
+    lower indices stay.
     """
     there = near >= 0
     values = np.where(there, similarity, -1.0).astype(np.float32)
-    values[:, : min(LEAST, per_item)][there[:, : min(LEAST, per_item)]] = np.inf
+    least = min(LEAST, per_item)  # so that no item's share goes to another's least
+    values[:, :least][there[:, :least]] = np.inf
     kept = np.zeros(values.size, np.bool_)
     kept[np.argsort(-values, axis=None, kind="stable")[: per_item * len(near)]] = True
     found: NDArray[np.bool_] = kept.reshape(there.shape) & there

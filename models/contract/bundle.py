@@ -123,6 +123,8 @@ def open_bundle(path: Path) -> Bundle:
     _check_shapes(bundle, None if count is None else int(count.sum(dtype=np.int64)))
     neighbours, similarity = bundle.neighbours, read_similarity(bundle.neighbours_similarity)
     if count is not None:
+        if not np.all((neighbours >= 0) & (neighbours < bundle.num_items)):
+            raise BundleError(NEIGHBOURS, "holds an index that no item has; export the bundle again")
         neighbours, similarity = padded(count, neighbours, -1), padded(count, similarity, 0)
     return replace(bundle, neighbours=neighbours, neighbours_similarity=similarity)
 
@@ -160,8 +162,8 @@ def _check_shapes(bundle: Bundle, num_neighbours: int | None) -> None:
         )
     num_items, manifest, items = bundle.num_items, bundle.manifest, bundle.items
     index_types = [kind for kind in INT_TYPES[True] if np.iinfo(kind).max >= num_items - 1]
-    padded_shape = (num_items, *bundle.neighbours.shape[1:2])
-    neighbours = padded_shape if num_neighbours is None else (num_neighbours,)
+    width = bundle.neighbours.shape[1] if bundle.neighbours.ndim == 2 else 0
+    neighbours = (num_items, width) if num_neighbours is None else (num_neighbours,)
     expected: list[Expected] = [
         ("items/hashes.npy", items.hashes, [np.uint64], (num_items,)),
         *_of_column("items/ids", items.ids, num_items),

@@ -91,6 +91,7 @@ def test_the_edge_bundle_is_served_by_the_same_code(dataset: Dataset, tmp_path: 
     assert np.load(bundle.path / "neighbours_similarity.npy").dtype == np.uint8
     counts = np.load(bundle.path / "neighbours_count.npy")
     assert (bundle.neighbours >= 0).sum(axis=1).tolist() == counts.tolist()
+    assert (counts.sum() <= 20 * len(counts), counts.min() >= 8) == (True, True), "every item has more than 8 to keep"
     lost = {gate.name: gate for gate in manifest.gates}["edge ndcg@10 loss in all"]
     assert (lost.limit, lost.passed) == (0.01, True)
     found = ask(edge, history=["i000", "i012"], k=5, fields=list(bundle.schema.returned))

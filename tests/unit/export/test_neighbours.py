@@ -8,6 +8,7 @@ from export.neighbours import compact_neighbours, stored_lists
 from export.profile import NeighbourLists
 from models.contract.features import ItemTables
 from models.contract.ragged import padded
+from models.contract.tables import read_similarity
 
 TABLES = ItemTables(
     np.array([[2, 1, -1], [0, -1, -1], [0, 1, 3], [2, 0, 1]], np.int32),
@@ -30,11 +31,17 @@ def test_the_most_similar_pairs_of_all_stay_and_one_of_each_item() -> None:
 
 
 def test_what_each_item_keeps_counts_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "LEAST", 2)
-    found = compact_neighbours(TABLES, NeighbourLists(2, "fp16"))
-    assert found.neighbours.tolist() == [[2, 1, -1], [0, -1, -1], [0, 1, -1], [2, 0, 1]]
-    found = compact_neighbours(TABLES, NeighbourLists(1, "fp16"))
-    assert (found.neighbours >= 0).sum() == 4, "never more than was asked for"
+    near = np.array([[1, 2, 3, 4]] * 5, np.int32)
+    similarity = np.array([[0.9, 0.8, 0.7, 0.6]] * 4 + [[0.04, 0.03, 0.02, 0.01]], np.float32)
+    tables = ItemTables(near, similarity, np.zeros((5, 1), np.int32))
+
+    def counts(least: int, per_item: int) -> list[int]:
+        monkeypatch.setattr(neighbours, "LEAST", least)
+        return (compact_neighbours(tables, NeighbourLists(per_item, "fp16")).neighbours >= 0).sum(axis=1).tolist()
+
+    assert counts(1, 3) == [4, 4, 3, 3, 1], "of equally similar ones those of the first items"
+    assert counts(2, 3) == [4, 3, 3, 3, 2]
+    assert counts(3, 2) == [2, 2, 2, 2, 2], "no item's share goes to another's least"
 
 
 def test_similarities_in_eight_bits_are_judged_as_they_are_read() -> None:
@@ -50,6 +57,7 @@ def test_what_is_stored_is_read_as_it_was_judged(form: NeighbourLists) -> None:
     assert stored.counts is not None
     assert len(stored.neighbours) == len(stored.similarity) == stored.counts.sum() == (judged.neighbours >= 0).sum()
     assert padded(stored.counts, stored.neighbours, -1).tolist() == judged.neighbours.tolist()
+    assert padded(stored.counts, read_similarity(stored.similarity), 0).tolist() == judged.similarity.tolist()
 
 
 def test_an_item_without_neighbours_has_an_empty_row() -> None:

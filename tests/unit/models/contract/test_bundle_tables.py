@@ -69,6 +69,13 @@ def test_neighbours_without_padding_are_read_with_it(bundle: Path) -> None:
     assert not opened.neighbours.flags.writeable
 
 
+def test_neighbours_without_padding_and_without_counts_are_refused(bundle: Path) -> None:
+    rewrite(bundle, {NEIGHBOURS: np.zeros(120, np.int8), SIMILARITY: np.zeros(120, np.float32)}, nothing)
+    with pytest.raises(BundleError, match=r"is int8 \[120\] instead of .* \[120, 0\]") as error:
+        open_bundle(bundle)
+    assert error.value.file == NEIGHBOURS
+
+
 @pytest.mark.parametrize(
     ("change", "name", "message"),
     [
@@ -76,6 +83,8 @@ def test_neighbours_without_padding_are_read_with_it(bundle: Path) -> None:
         ({NEIGHBOURS: np.zeros((120, 1), np.int8)}, NEIGHBOURS, r"\[120, 1\] instead of .* \[120\]"),
         ({SIMILARITY: np.zeros(119, np.float32)}, SIMILARITY, r"\[119\] instead of float32 \[120\]"),
         ({COUNT: np.ones(120, np.int64)}, COUNT, r"is int64 \[120\] instead of uint8"),
+        ({NEIGHBOURS: np.full(120, -1, np.int8)}, NEIGHBOURS, "holds an index that no item has"),
+        ({NEIGHBOURS: np.full(120, 120, np.int8)}, NEIGHBOURS, "holds an index that no item has"),
         ({COUNT: np.full(120, "1")}, COUNT, r"is <U1 \[120\] instead of uint8"),
         (
             {name: np.ones(119, kind) for name, kind in ((COUNT, np.uint8), (NEIGHBOURS, np.int8))}
